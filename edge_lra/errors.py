@@ -1,0 +1,15 @@
+"""The errors a user can act on; everything else is a defect of this package."""
+
+from __future__ import annotations
+
+
+class EdgeError(Exception):
+    """A mistake the user can fix, said in one line: where, found, expected; remedy."""
+
+    exit_code = 1
+
+
+class GateError(EdgeError):
+    """A fidelity gate or a limit was not met; nothing was written."""
+
+    exit_code = 3

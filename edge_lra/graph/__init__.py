@@ -1,0 +1,1 @@
+"""Build onnx_ir graphs whose weights are names, shapes and sources."""

@@ -1,0 +1,121 @@
+"""A thin writer of onnx_ir nodes that keeps the weights unread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from edge_lra.weights import Spec, Stored
+
+OPSET = 20  # Gelu is a standard op from here on
+DTYPES = {"float32": ir.DataType.FLOAT, "int8": ir.DataType.INT8, "int64": ir.DataType.INT64}
+
+
+class GraphBuilder:
+    """Collects nodes, graph inputs, constants and stored weights in order."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.nodes: list[ir.Node] = []
+        self.inputs: list[ir.Value] = []
+        self.constants: dict[str, ir.Value] = {}
+        self.weights: list[Stored] = []
+        self.values: dict[str, ir.Value] = {}
+        self._shared: dict[tuple[str, str], tuple[ir.Value, ...]] = {}
+        self._count = 0
+
+    def _name(self, op: str) -> str:
+        self._count += 1
+        return f"{op}_{self._count}"
+
+    def input(self, name: str, dtype: str, shape: Sequence[int | str]) -> ir.Value:
+        """Add a required graph input; text dimensions are symbolic."""
+        value = ir.Value(name=name, type=ir.TensorType(DTYPES[dtype]), shape=ir.Shape(list(shape)))
+        self.inputs.append(value)
+        return value
+
+    def stored(self, weight: Stored) -> tuple[ir.Value, ...]:
+        """Add a weight that is written later; returns one value a stored tensor."""
+        self.weights.append(weight)
+        return tuple(self._placeholder(spec) for spec in weight.specs)
+
+    def _placeholder(self, spec: Spec) -> ir.Value:
+        value = ir.Value(
+            name=spec.name, type=ir.TensorType(DTYPES[spec.dtype]), shape=ir.Shape(list(spec.shape))
+        )
+        self.values[spec.name] = value
+        return value
+
+    def constant(self, array: npt.NDArray[Any]) -> ir.Value:
+        """Add a small constant; equal ones are shared."""
+        key = f"const_{array.dtype}_{'x'.join(map(str, array.shape))}_{array.tobytes().hex()[:64]}"
+        if key not in self.constants:
+            tensor = ir.tensor(array, name=key)
+            self.constants[key] = ir.Value(
+                name=key, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor
+            )
+        return self.constants[key]
+
+    def ints(self, *values: int) -> ir.Value:
+        """Add a 1-D int64 constant."""
+        return self.constant(np.array(values, np.int64))
+
+    def ops(
+        self,
+        op: str,
+        inputs: Sequence[ir.Value | None],
+        outputs: int = 1,
+        domain: str = "",
+        **attributes: Any,
+    ) -> tuple[ir.Value, ...]:
+        """Add a node and return its outputs."""
+        name = self._name(op)
+        results = [ir.Value(name=f"{name}.{i}") for i in range(outputs)]
+        attrs = [ir.convenience.convert_attribute(k, v) for k, v in attributes.items()]
+        self.nodes.append(ir.Node(domain, op, list(inputs), attrs, outputs=results, name=name))
+        return tuple(results)
+
+    def op(
+        self,
+        op: str,
+        inputs: Sequence[ir.Value | None],
+        domain: str = "",
+        dtype: ir.DataType | None = None,
+        **attributes: Any,
+    ) -> ir.Value:
+        """Add a node with one output."""
+        (result,) = self.ops(op, inputs, 1, domain, **attributes)
+        if dtype is not None:
+            result.dtype = dtype
+        return result
+
+    def shared(self, op: str, x: ir.Value, outputs: int) -> tuple[ir.Value, ...]:
+        """Add `op(x)` once for all who ask for it."""
+        key = (op, str(x.name))
+        if key not in self._shared:
+            self._shared[key] = self.ops(op, [x], outputs)
+        return self._shared[key]
+
+    def model(
+        self, outputs: Sequence[tuple[str, ir.Value, Sequence[int | str]]], name: str
+    ) -> ir.Model:
+        """Close the graph; weights are still placeholders."""
+        results = []
+        for output_name, value, shape in outputs:
+            value.name = output_name
+            value.type = ir.TensorType(ir.DataType.FLOAT)
+            value.shape = ir.Shape(list(shape))
+            results.append(value)
+        graph = ir.Graph(
+            self.inputs,
+            results,
+            nodes=self.nodes,
+            initializers=[*self.values.values(), *self.constants.values()],
+            opset_imports={"": OPSET, "com.microsoft": 1},
+            name=name,
+        )
+        return ir.Model(graph, ir_version=10, producer_name="edge-lra")

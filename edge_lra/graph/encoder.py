@@ -1,0 +1,270 @@
+"""One builder for post-norm encoders: embeddings, attention layers, task head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from edge_lra.adapters import LowRank
+from edge_lra.checkpoint import Checkpoint
+from edge_lra.errors import EdgeError
+from edge_lra.graph.builder import GraphBuilder
+from edge_lra.quantize.schemes import Scheme
+from edge_lra.recipe import HeadLayer, Recipe
+from edge_lra.weights import Array, Dense, Source
+
+MICROSOFT = "com.microsoft"
+ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "relu": "relu"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the encoder is built from.
+
+    Attributes:
+        names: checkpoint tensor name by recipe name (without the encoder's prefix).
+        merged: low-rank adapters by checkpoint tensor name, folded into the weights.
+        sites: checkpoint tensor names whose factors become graph inputs.
+        replacements: tensors an adapter brings, by recipe name, in place of the checkpoint's.
+        head_inputs: take the task head's last tensors as graph inputs.
+    """
+
+    recipe: Recipe
+    config: Mapping[str, Any]
+    checkpoint: Checkpoint
+    scheme: Scheme
+    task: str
+    names: Mapping[str, str]
+    merged: Mapping[str, LowRank] = field(default_factory=dict)
+    sites: frozenset[str] = frozenset()
+    replacements: Mapping[str, Array] = field(default_factory=dict)
+    head_inputs: bool = False
+
+
+@dataclass(frozen=True)
+class AdapterInput:
+    """A required graph input that an adapter fills; the rank or label axis is symbolic."""
+
+    name: str
+    tensor: str  # checkpoint tensor (factors) or recipe tensor (head)
+    role: str  # "down" | "up" | "weight" | "bias"
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A graph without weights, and what is needed to write and feed it."""
+
+    model: ir.Model
+    builder: GraphBuilder
+    inputs: tuple[tuple[str, tuple[str, ...]], ...]
+    outputs: tuple[tuple[str, tuple[int | str, ...]], ...]
+    adapter_inputs: tuple[AdapterInput, ...]
+
+
+class EncoderBuilder:
+    """Writes the fused encoder graph of one plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Prepare an empty graph."""
+        self.plan = plan
+        self.graph = GraphBuilder()
+        self.adapter_inputs: list[AdapterInput] = []
+        self._factor_values: list[ir.Value] = []
+        epsilon_keys = ("layer_norm_eps",)
+        self.epsilon = next(
+            (float(plan.config[k]) for k in epsilon_keys if k in plan.config), 1e-12
+        )
+
+    # ---- weights ---------------------------------------------------------------------------
+
+    def source(self, name: str) -> Source:
+        """Return where a recipe tensor's rows come from."""
+        if name in self.plan.replacements:
+            array = self.plan.replacements[name]
+            return Source(self.plan.checkpoint, name, array.shape, replacement=array)
+        tensor = self.plan.names.get(name)
+        if tensor is None:
+            raise EdgeError(
+                f"{self.plan.checkpoint.path}: found no tensor {name!r}, expected it for family "
+                f"{self.plan.recipe.family} and task {self.plan.task}; is the checkpoint complete, "
+                "or does an adapter with this head belong to it?"
+            )
+        shape = self.plan.checkpoint.tensors[tensor].shape
+        return Source(self.plan.checkpoint, tensor, shape, self.plan.merged.get(tensor))
+
+    def vector(self, name: str) -> ir.Value:
+        """Store a bias or norm parameter in float32."""
+        return self.graph.stored(Dense(name, self.source(name)))[0]
+
+    def linear(self, x: ir.Value, module: str) -> ir.Value:
+        """Return x W^T + b, plus the factors at an adapter site."""
+        source = self.source(f"{module}.weight")
+        y = self.plan.scheme.linear(self.graph, x, f"{module}.weight", source)
+        return self.factored(
+            x, self.graph.op("Add", [y, self.vector(f"{module}.bias")]), module, source
+        )
+
+    def factored(self, x: ir.Value, y: ir.Value, module: str, source: Source) -> ir.Value:
+        """Add (x down) up to y where an adapter reads x; elsewhere add no op."""
+        if source.tensor not in self.plan.sites:
+            return y
+        out, width = source.shape
+        down = self.adapter_input(f"{module}.lora_down", source.tensor, "down", (width, "rank"))
+        up = self.adapter_input(f"{module}.lora_up", source.tensor, "up", ("rank", out))
+        return self.graph.op(
+            "Add", [y, self.graph.op("MatMul", [self.graph.op("MatMul", [x, down]), up])]
+        )
+
+    def adapter_input(
+        self, name: str, tensor: str, role: str, shape: tuple[int | str, ...]
+    ) -> ir.Value:
+        """Add a required input for one adapter tensor; the rank is a site's own."""
+        symbolic = tuple(f"{name.rsplit('.', 1)[0]}.rank" if d == "rank" else d for d in shape)
+        self.adapter_inputs.append(AdapterInput(name, tensor, role, shape))
+        return self.graph.input(name, "float32", symbolic)
+
+    # ---- blocks ----------------------------------------------------------------------------
+
+    def norm(self, x: ir.Value, module: str) -> ir.Value:
+        """Normalize the last axis."""
+        parts = [x, self.vector(f"{module}.weight"), self.vector(f"{module}.bias")]
+        return self.graph.op("LayerNormalization", parts, axis=-1, epsilon=self.epsilon)
+
+    def residual_norm(self, x: ir.Value, y: ir.Value, module: str) -> ir.Value:
+        """Add and normalize. Sum, not Add: ORT fuses Add + LayerNorm into a scalar loop."""
+        return self.norm(self.graph.op("Sum", [x, y]), module)
+
+    def activation(self, x: ir.Value) -> ir.Value:
+        """Apply the feed-forward activation the config names."""
+        name = str(self.plan.recipe.size(self.plan.config, "activation"))
+        if name not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise EdgeError(f"config.json: found activation {name!r}, expected one of {known}")
+        kind = ACTIVATIONS[name]
+        return (
+            self.graph.op("Relu", [x])
+            if kind == "relu"
+            else self.graph.op("Gelu", [x], approximate=kind)
+        )
+
+    def embeddings(self, ids: ir.Value, token_types: ir.Value | None) -> ir.Value:
+        """Sum word, position and token type rows, then normalize."""
+        tensors = self.plan.recipe.embeddings
+        scheme, graph = self.plan.scheme, self.graph
+        word = scheme.embedding(graph, ids, tensors["word"], self.source(tensors["word"]))
+        table = tensors["position"]
+        if self.plan.recipe.position_ids == "range":
+            length = graph.op("Shape", [ids], start=1, end=2)
+            parts = [graph.ints(0), length, graph.ints(0)]
+            rows = graph.stored(Dense(table, self.source(table)))[0]
+            position = graph.op("Slice", [rows, *parts])
+        else:
+            position = scheme.embedding(graph, self.positions(ids), table, self.source(table))
+        total = [word, position]
+        if token_types is not None:
+            name = tensors["token_type"]
+            rows = graph.stored(Dense(name, self.source(name)))[0]
+            total.append(graph.op("Gather", [rows, token_types]))
+        return self.norm(graph.op("Sum", total), tensors["norm"])
+
+    def positions(self, ids: ir.Value) -> ir.Value:
+        """Count the tokens that are not padding, from pad_token_id + 1 (RoBERTa)."""
+        graph = self.graph
+        pad = graph.constant(np.array(int(self.plan.config.get("pad_token_id", 1)), np.int64))
+        used = graph.op(
+            "Cast", [graph.op("Not", [graph.op("Equal", [ids, pad])])], to=int(ir.DataType.INT64)
+        )
+        count = graph.op("CumSum", [used, graph.constant(np.array(1, np.int64))])
+        return graph.op("Add", [graph.op("Mul", [count, used]), pad])
+
+    def layer(self, x: ir.Value, mask: ir.Value, index: int) -> ir.Value:
+        """Write one attention and feed-forward layer."""
+        module = {role: name.format(i=index) for role, name in self.plan.recipe.layer.items()}
+        heads = int(self.plan.recipe.size(self.plan.config, "heads"))
+        query, key, value = (self.linear(x, module[role]) for role in ("query", "key", "value"))
+        context = self.graph.op(
+            "MultiHeadAttention", [query, key, value, None, mask], domain=MICROSOFT, num_heads=heads
+        )
+        x = self.residual_norm(self.linear(context, module["output"]), x, module["attention_norm"])
+        inner = self.activation(self.linear(x, module["up"]))
+        return self.residual_norm(self.linear(inner, module["down"]), x, module["output_norm"])
+
+    def head(self, x: ir.Value) -> ir.Value:
+        """Write the task head in float32: it is small and its error is the answer's."""
+        head = self.plan.recipe.heads[self.plan.task]
+        if head.first_token:
+            x = self.graph.op("Gather", [x, self.graph.constant(np.array(0, np.int64))], axis=1)
+        for index, layer in enumerate(head.layers):
+            x = self.head_layer(x, layer, index == len(head.layers) - 1)
+        return x
+
+    def head_layer(self, x: ir.Value, layer: HeadLayer, last: bool) -> ir.Value:
+        """Write one linear of the head, its parameters stored or given as inputs."""
+        weight_name, bias_name = f"{layer.linear}.weight", f"{layer.linear}.bias"
+        source = self.source(weight_name)
+        out, width = source.shape
+        if self.plan.head_inputs and not layer.encoder:
+            axis: int | str = "labels" if last else out
+            weight = self.adapter_input(weight_name, weight_name, "weight", (width, axis))
+            bias = self.adapter_input(bias_name, bias_name, "bias", (axis,))
+        else:
+            weight = self.graph.stored(Dense(weight_name, source, transpose=True))[0]
+            bias = self.vector(bias_name)
+        y = self.graph.op("Add", [self.graph.op("MatMul", [x, weight]), bias])
+        x = self.factored(x, y, layer.linear, source)
+        if layer.activation:
+            x = self.graph.op(layer.activation.capitalize(), [x])
+        return x
+
+    # ---- whole -----------------------------------------------------------------------------
+
+    def build(self) -> Built:
+        """Write the whole graph."""
+        tokens: tuple[str, ...] = ("batch", "sequence")
+        names = self.plan.recipe.inputs
+        values = {name: self.graph.input(name, "int64", tokens) for name in names}
+        types = values.get("token_type_ids")
+        if types is None and "token_type" in self.plan.recipe.embeddings:
+            zero = self.graph.constant(np.array(0, np.int64))
+            types = self.graph.op("Mul", [values["input_ids"], zero])
+        x = self.embeddings(values["input_ids"], types)
+        mask = self.graph.op("Cast", [values["attention_mask"]], to=int(ir.DataType.INT32))
+        for index in range(int(self.plan.recipe.size(self.plan.config, "layers"))):
+            x = self.layer(x, mask, index)
+        outputs = self.outputs(x)
+        model = self.graph.model(outputs, self.plan.recipe.family)
+        return Built(
+            model,
+            self.graph,
+            tuple((name, tokens) for name in names),
+            tuple((name, tuple(shape)) for name, _, shape in outputs),
+            tuple(self.adapter_inputs),
+        )
+
+    def outputs(self, x: ir.Value) -> list[tuple[str, ir.Value, tuple[int | str, ...]]]:
+        """Name the outputs as transformers and Optimum do."""
+        if self.plan.task in ("feature-extraction", "sentence-embedding"):
+            width = self.source(self.plan.recipe.embeddings["word"]).shape[1]
+            return [("last_hidden_state", x, ("batch", "sequence", width))]
+        head = self.plan.recipe.heads[self.plan.task].layers[-1].linear
+        width_of = self.source(f"{head}.weight").shape[0]
+        labels: int | str = "labels" if self.plan.head_inputs else width_of
+        x = self.head(x)
+        if self.plan.task == "question-answering":
+            zero, one = (self.graph.constant(np.array(i, np.int64)) for i in (0, 1))
+            start = self.graph.op("Gather", [x, zero], axis=-1)
+            end = self.graph.op("Gather", [x, one], axis=-1)
+            shape = ("batch", "sequence")
+            return [("start_logits", start, shape), ("end_logits", end, shape)]
+        shape = ("batch",) if self.plan.task == "sequence-classification" else ("batch", "sequence")
+        return [("logits", x, (*shape, labels))]
+
+
+def build_encoder(plan: Plan) -> Built:
+    """Return the encoder graph of a plan, its weights unread."""
+    return EncoderBuilder(plan).build()

@@ -1,0 +1,91 @@
+"""Weights before they are written: a name, a shape, and where the rows come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_lra.adapters import LowRank
+from edge_lra.checkpoint import Checkpoint
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One stored tensor: its name in the graph, its shape and its numpy dtype."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        """Return the size in bytes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+class Stored(Protocol):
+    """Tensors that one pass over a source weight yields together."""
+
+    @property
+    def specs(self) -> tuple[Spec, ...]:
+        """Return what will be written, before anything is read."""
+
+    def pieces(self) -> Iterator[tuple[str, int, Array]]:
+        """Yield (tensor name, first row, rows), each row of each tensor once."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A checkpoint tensor (out, in), or an adapter's replacement of it, with an adapter merged.
+
+    Rows are merged in float64 and rounded by whoever stores them, once.
+    """
+
+    checkpoint: Checkpoint
+    tensor: str
+    shape: tuple[int, ...]
+    adapter: LowRank | None = None
+    replacement: Array | None = None
+
+    def chunks(self) -> Iterator[tuple[int, Array]]:
+        """Yield (first row, float64 rows) in chunks of a few MiB."""
+        parts = (
+            [(0, self.replacement)]
+            if self.replacement is not None
+            else self.checkpoint.row_chunks(self.tensor)
+        )
+        for start, rows in parts:
+            wide = np.asarray(rows).astype(np.float64)
+            yield start, wide if self.adapter is None else self.adapter.merge_rows(wide, start)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A weight stored as float32; a linear's is transposed to (in, out)."""
+
+    name: str
+    source: Source
+    transpose: bool = False
+
+    @property
+    def specs(self) -> tuple[Spec, ...]:
+        """Return the one float tensor."""
+        shape = self.source.shape[::-1] if self.transpose else self.source.shape
+        return (Spec(self.name, shape, "float32"),)
+
+    def pieces(self) -> Iterator[tuple[str, int, Array]]:
+        """Yield the rows as they are read, or the whole transposed weight."""
+        if not self.transpose:
+            for start, rows in self.source.chunks():
+                yield self.name, start, rows.astype(np.float32)
+            return
+        whole = np.empty(self.specs[0].shape, np.float32)
+        for start, rows in self.source.chunks():
+            whole[:, start : start + len(rows)] = rows.T
+        yield self.name, 0, whole
