@@ -1,4 +1,4 @@
-"""Text for verification: the user's file, or sentences written for this project."""
+"""Text for verification, from the user's file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_lra.errors import EdgeError
-from edge_lra.resources import data_folder
 
 
 @dataclass(frozen=True)
@@ -18,12 +17,6 @@ class Row:
 
     text: str
     label: str | None = None
-
-
-def built_in_texts() -> list[Row]:
-    """Return the sentences that travel with the package, in several languages."""
-    lines = (data_folder("samples") / "sentences.txt").read_text(encoding="utf-8").splitlines()
-    return [Row(line) for line in lines if line]
 
 
 def read_texts(path: Path) -> list[Row]:
@@ -52,9 +45,11 @@ def _lines(path: Path) -> Iterator[Row]:
 
 def _table(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8", newline="") as file:
-        quoting = csv.QUOTE_NONE if path.suffix == ".tsv" else csv.QUOTE_MINIMAL
-        delimiter = "\t" if path.suffix == ".tsv" else ","
-        for row in csv.DictReader(file, delimiter=delimiter, quoting=quoting):
+        if path.suffix == ".tsv":
+            rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        else:
+            rows = csv.DictReader(file)
+        for row in rows:
             yield Row(row["text"], row.get("label"))
 
 

@@ -56,7 +56,10 @@ class GraphBuilder:
         if key not in self.constants:
             tensor = ir.tensor(array, name=key)
             self.constants[key] = ir.Value(
-                name=key, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor
+                name=key,
+                type=ir.TensorType(tensor.dtype),
+                shape=ir.Shape(list(array.shape)),
+                const_value=tensor,
             )
         return self.constants[key]
 

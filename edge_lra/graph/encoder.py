@@ -261,8 +261,10 @@ class EncoderBuilder:
             end = self.graph.op("Gather", [x, one], axis=-1)
             shape = ("batch", "sequence")
             return [("start_logits", start, shape), ("end_logits", end, shape)]
-        shape = ("batch",) if self.plan.task == "sequence-classification" else ("batch", "sequence")
-        return [("logits", x, (*shape, labels))]
+        axes: tuple[str, ...] = (
+            ("batch",) if self.plan.task == "sequence-classification" else ("batch", "sequence")
+        )
+        return [("logits", x, (*axes, labels))]
 
 
 def build_encoder(plan: Plan) -> Built:
