@@ -89,6 +89,32 @@ def _entry(path: Path, name: str, entry: Any, data_bytes: int) -> TensorInfo:
     return TensorInfo(name, shape, dtype)
 
 
+def _read(info: TensorInfo, place: _Place, start: int, stop: int) -> Array:
+    if info.dtype not in FLOATS:
+        raise EdgeError(f"{place.file}: {info.name}: found {info.dtype}, expected F32, F16 or BF16")
+    width = math.prod(info.shape[1:])
+    item = ITEM_BYTES[info.dtype]
+    raw = np.empty((stop - start) * width * item, np.uint8)
+    with place.file.open("rb") as file:
+        file.seek(place.offset + start * width * item)
+        if raw.nbytes and file.readinto(raw.data) != raw.nbytes:
+            raise EdgeError(f"{place.file}: {info.name}: found its end early; fetch the file again")
+    values = _to_float32(raw, info.dtype)
+    if not np.isfinite(values).all():
+        raise EdgeError(f"{place.file}: {info.name}: found NaN or Inf, expected finite weights")
+    return values
+
+
+def read_tensors(path: Path) -> dict[str, Array]:
+    """Return all float tensors of a small safetensors file as float32, checked like a base's."""
+    infos, offsets = read_header(path)
+    tensors = {}
+    for name, info in infos.items():
+        count = info.shape[0] if info.shape else 1
+        tensors[name] = _read(info, _Place(path, offsets[name]), 0, count).reshape(info.shape)
+    return tensors
+
+
 class Checkpoint:
     """A model folder in Hugging Face layout with safetensors weights."""
 
@@ -116,21 +142,9 @@ class Checkpoint:
             EdgeError: the tensor is not a float one, ends early, or holds NaN or Inf.
         """
         info, place = self.tensors[name], self._places[name]
-        if info.dtype not in FLOATS:
-            raise EdgeError(f"{place.file}: {name}: found {info.dtype}, expected F32, F16 or BF16")
         count = info.shape[0] if info.shape else 1
         stop = count if stop is None else min(stop, count)
-        width = math.prod(info.shape[1:])
-        item = ITEM_BYTES[info.dtype]
-        raw = np.empty((stop - start) * width * item, np.uint8)
-        with place.file.open("rb") as file:
-            file.seek(place.offset + start * width * item)
-            if file.readinto(raw.data) != raw.nbytes:
-                raise EdgeError(f"{place.file}: {name}: found its end early; fetch the file again")
-        values = _to_float32(raw, info.dtype).reshape(stop - start, *info.shape[1:])
-        if not np.isfinite(values).all():
-            raise EdgeError(f"{place.file}: {name}: found NaN or Inf, expected finite weights")
-        return values
+        return _read(info, place, start, stop).reshape(stop - start, *info.shape[1:])
 
     def row_chunks(self, name: str, max_bytes: int = 8 << 20) -> Iterator[tuple[int, Array]]:
         """Yield (first row, float32 rows) in chunks of at most `max_bytes`, at least one row."""
