@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,12 +81,3 @@ def write_model(
         )
     model.metadata_props["edge_lra.base_fingerprint"] = fingerprint
     ir.save(model, folder / "model.onnx")
-
-
-def digest(path: Path) -> str:
-    """Return the sha256 of a file, read in chunks."""
-    total = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            total.update(block)
-    return total.hexdigest()

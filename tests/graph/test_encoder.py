@@ -9,12 +9,13 @@ import torch
 import transformers
 
 from edge_lra.adapters import LowRank
+from edge_lra.bundle import sha256_file
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.graph.encoder import Built, Plan, build_encoder
 from edge_lra.oracle import Oracle
 from edge_lra.quantize.schemes import SCHEMES
 from edge_lra.recipe import find_recipe
-from edge_lra.writer import digest, write_data, write_model
+from edge_lra.writer import write_data, write_model
 
 SIZES = {
     "bert": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
@@ -46,7 +47,7 @@ def export(base: Checkpoint, folder: Path, scheme: str, task: str, **options: ob
     plan = Plan(recipe, base.config, base, SCHEMES[scheme](), task, names, **options)
     built = build_encoder(plan)
     layout = write_data(built.builder, folder / "model.onnx.data")
-    fingerprint = digest(folder / "model.onnx.data")
+    fingerprint = sha256_file(folder / "model.onnx.data")
     write_model(built.model, built.builder, layout, folder, fingerprint)
     return built
 
@@ -110,6 +111,6 @@ def test_factors_as_inputs_give_the_merged_answer_and_the_same_data(tmp_path: Pa
     np.testing.assert_allclose(run(tmp_path / "factored", feeds | on)[name], merged, atol=1e-5)
     np.testing.assert_allclose(run(tmp_path / "factored", feeds | off)[name], bare, atol=1e-6)
     assert np.abs(merged - bare).max() > 1e-2
-    assert digest(tmp_path / "plain/model.onnx.data") == digest(
+    assert sha256_file(tmp_path / "plain/model.onnx.data") == sha256_file(
         tmp_path / "factored/model.onnx.data"
     )
