@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edge_lra.errors import EdgeError
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
+REQUIRED = frozenset({"format_version", "files", "base_fingerprint"})
+VERIFY = ("once", "always", "never")
 
 
 def sha256_file(path: Path) -> str:
@@ -32,6 +36,7 @@ def load_manifest(path: Path) -> dict[str, Any]:
     Raises:
         EdgeError: the folder is no bundle, or of a format this version does not know.
     """
+    restore(path.absolute())
     file = path / MANIFEST
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
@@ -39,24 +44,64 @@ def load_manifest(path: Path) -> dict[str, Any]:
         raise EdgeError(f"{path}: found no {MANIFEST}, expected a bundle; export one") from None
     except ValueError:
         raise EdgeError(f"{file}: found a corrupt file, expected JSON; export again") from None
-    version = manifest.get("format_version") if isinstance(manifest, dict) else None
-    if version != FORMAT_VERSION:
-        raise EdgeError(f"{file}: found format_version {version!r}, expected {FORMAT_VERSION}")
+    known = isinstance(manifest, dict) and manifest.keys() >= REQUIRED
+    if not known or not isinstance(manifest["files"], dict):
+        raise EdgeError(f"{file}: found another kind of file, expected a bundle's manifest")
+    if manifest["format_version"] != FORMAT_VERSION:
+        found = manifest["format_version"]
+        raise EdgeError(
+            f"{file}: found bundle format {found}, expected {FORMAT_VERSION}; "
+            "use the edge-lra that wrote it, or export again"
+        )
+    for name in manifest["files"]:
+        parts = PurePosixPath(name)
+        if parts.is_absolute() or ".." in parts.parts:
+            raise EdgeError(f"{file}: found {name!r}, expected files inside the bundle")
     return dict(manifest)
 
 
-def check_files(path: Path, manifest: dict[str, Any]) -> None:
-    """Compare every file's size and sha256 with the manifest.
+def check_files(path: Path, manifest: dict[str, Any], verify: str = "always") -> None:
+    """Compare every file with the manifest.
+
+    Args:
+        path: the bundle folder.
+        manifest: its manifest.
+        verify: "always" hashes every file; "once" does so at the first load and afterwards
+            compares size, time of change and inode with a stamp in the user's cache; "never"
+            looks at nothing.
 
     Raises:
-        EdgeError: a file is missing or damaged; the message names it.
+        EdgeError: a file is missing or damaged, or `verify` is unknown.
     """
+    if verify not in VERIFY:
+        raise EdgeError(f"verify: found {verify!r}, expected one of {', '.join(VERIFY)}")
+    if verify == "never":
+        return
     for name, entry in manifest["files"].items():
         file = path / name
-        if not file.is_file():
-            raise EdgeError(f"{file}: found no such file, expected it in the bundle; export again")
-        if file.stat().st_size != entry["size"] or sha256_file(file) != entry["sha256"]:
-            raise EdgeError(f"{file}: found other bytes than were exported; the bundle is damaged")
+        if not file.is_file() or file.stat().st_size != entry["size"]:
+            raise EdgeError(f"{file}: found it missing or cut, expected {entry['size']} bytes")
+    stamp = _stamp(path, manifest)
+    if verify == "once" and stamp.exists():
+        return
+    for name, entry in manifest["files"].items():
+        if sha256_file(path / name) != entry["sha256"]:
+            raise EdgeError(
+                f"{path / name}: is damaged, found other bytes than were exported; export again"
+            )
+    with contextlib.suppress(OSError):  # a read-only home costs the next load a full check
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.touch()
+
+
+def _stamp(path: Path, manifest: dict[str, Any]) -> Path:
+    """Return the cache file whose name is the identity of all files and their recorded hashes."""
+    identity = [str(path.resolve())]
+    for name, entry in manifest["files"].items():
+        stat = (path / name).stat()
+        identity.append(f"{name} {entry['sha256']} {stat.st_size} {stat.st_mtime_ns} {stat.st_ino}")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "edge-lra" / "checked" / hashlib.sha256("\n".join(identity).encode()).hexdigest()
 
 
 def describe_files(path: Path) -> dict[str, dict[str, Any]]:
@@ -72,26 +117,84 @@ def describe_files(path: Path) -> dict[str, dict[str, Any]]:
 def staged(out: Path, force: bool = False) -> Iterator[Path]:
     """Yield a temporary sibling of `out` that takes its place if the block succeeds.
 
-    Leftovers of killed runs are cleared first, and a swap they interrupted is undone.
+    The old folder goes aside, the new one in, the old one is deleted. What killed runs left is
+    cleared first, and a swap they interrupted is undone.
 
     Raises:
-        EdgeError: `out` is there and is no bundle (without `force`), or cannot be written.
+        EdgeError: `out` is there and is no bundle (without `force`), or the disk refuses.
     """
-    aside, fresh = (out.with_name(f".{out.name}.{kind}") for kind in ("old", "tmp"))
-    if aside.exists() and not out.exists():
-        aside.rename(out)
-    if out.exists() and not force and not (out / MANIFEST).is_file():
-        raise EdgeError(f"{out}: found something that is no bundle; choose --out or use --force")
+    out = out.absolute()
+    restore(out)
+    _check_target(out, force)
+    fresh, aside = (out.with_name(f".{out.name}.{kind}-{os.getpid()}") for kind in ("tmp", "old"))
     try:
-        for leftover in (aside, fresh):
-            shutil.rmtree(leftover, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        yield fresh
-        if out.exists():
-            out.rename(aside)
-        os.replace(fresh, out)
-        shutil.rmtree(aside, ignore_errors=True)
-    except OSError as error:
-        raise EdgeError(f"{out}: found {error.strerror}, expected a writable folder") from error
+        with _disk_errors(out, anything=True):
+            fresh.mkdir(parents=True)
+        with _disk_errors(out):
+            yield fresh
+        with _disk_errors(out, anything=True):
+            if out.exists():
+                out.rename(aside)
+            fresh.rename(out)
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        if aside.exists() and not out.exists():
+            aside.rename(out)
+        for folder in (fresh, aside):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def restore(out: Path) -> None:
+    """Undo a swap that a killed run left half done, and clear its folders."""
+    pattern = re.compile(rf"\.{re.escape(out.name)}\.(tmp|old)-(\d+)")
+    if not out.parent.is_dir():
+        return
+    for path in sorted(out.parent.iterdir()):
+        match = pattern.fullmatch(path.name)
+        if match is None or (int(match[2]) != os.getpid() and _alive(int(match[2]))):
+            continue
+        if match[1] == "old" and not out.exists():
+            path.rename(out)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    if os.name == "nt":  # there os.kill(pid, 0) would end the process: take it as alive
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _check_target(out: Path, force: bool) -> None:
+    if any(out == folder or out in folder.parents for folder in (Path.cwd(), Path.home())):
+        raise EdgeError(f"{out}: found the current or home folder or one above; choose another")
+    if force or not out.exists():
+        return
+    try:
+        load_manifest(out)
+    except EdgeError:
+        raise EdgeError(
+            f"{out}: found something that is not a bundle; choose another --out, or --force"
+        ) from None
+
+
+@contextlib.contextmanager
+def _disk_errors(out: Path, anything: bool = False) -> Iterator[None]:
+    """Turn a full or read-only disk into one line; `anything` turns every OSError."""
+    full = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+    try:
+        yield
+    except EdgeError:
+        raise
+    except Exception as error:  # libraries wrap a full disk in errors of their own
+        number = getattr(error, "errno", None)
+        known = number in full or "No space left on device" in str(error)
+        if known or (anything and isinstance(error, OSError)):
+            reason = getattr(error, "strerror", None) or "No space left on device"
+            raise EdgeError(f"{out} cannot be written: {reason}; choose another --out") from error
+        raise

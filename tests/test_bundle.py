@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,10 +12,16 @@ from edge_lra.bundle import MANIFEST, check_files, describe_files, load_manifest
 from edge_lra.errors import EdgeError
 
 
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
 def write(out: Path, text: str) -> None:
     with staged(out) as folder:
         (folder / "model.onnx").write_text(text)
-        manifest = {"format_version": 1, "files": describe_files(folder)}
+        manifest = {"format_version": 1, "base_fingerprint": "", "files": describe_files(folder)}
         (folder / MANIFEST).write_text(json.dumps(manifest))
 
 
@@ -33,8 +42,8 @@ def test_an_interrupted_export_keeps_the_old_bundle(tmp_path: Path) -> None:
 
 def test_a_swap_cut_in_the_middle_is_finished_by_the_next_run(tmp_path: Path) -> None:
     write(tmp_path / "x.edge", "one")
-    (tmp_path / "x.edge").rename(tmp_path / ".x.edge.old")
-    (tmp_path / ".x.edge.tmp").mkdir()
+    (tmp_path / "x.edge").rename(tmp_path / f".x.edge.old-{dead_pid()}")
+    (tmp_path / f".x.edge.tmp-{dead_pid()}").mkdir()
     with pytest.raises(KeyboardInterrupt), staged(tmp_path / "x.edge"):
         raise KeyboardInterrupt
     assert (tmp_path / "x.edge/model.onnx").read_text() == "one"
@@ -42,12 +51,48 @@ def test_a_swap_cut_in_the_middle_is_finished_by_the_next_run(tmp_path: Path) ->
 
 def test_another_folder_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "x.edge").mkdir()
-    with pytest.raises(EdgeError, match="no bundle"):
+    with pytest.raises(EdgeError, match="not a bundle"):
         write(tmp_path / "x.edge", "one")
 
 
 def test_a_flipped_byte_is_found(tmp_path: Path) -> None:
     write(tmp_path / "x.edge", "one")
     (tmp_path / "x.edge/model.onnx").write_text("onf")
-    with pytest.raises(EdgeError, match=r"model\.onnx: found other bytes"):
+    with pytest.raises(EdgeError, match=r"model\.onnx: is damaged"):
         check_files(tmp_path / "x.edge", load_manifest(tmp_path / "x.edge"))
+
+
+def test_another_folder_with_a_manifest_of_its_own_is_not_overwritten(tmp_path: Path) -> None:
+    out = tmp_path / "photos"
+    out.mkdir()
+    (out / MANIFEST).write_text('{"name": "a web app"}')
+    with pytest.raises(EdgeError, match="not a bundle"):
+        write(out, "one")
+    assert [p.name for p in out.iterdir()] == [MANIFEST]
+
+
+def test_force_never_replaces_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(EdgeError, match="current or home"), staged(Path(), force=True):
+        pass
+
+
+def test_folders_of_running_exports_are_kept(tmp_path: Path) -> None:
+    live = f".x.edge.tmp-{os.getppid()}"
+    for name in (f".x.edge.tmp-{dead_pid()}", live):
+        (tmp_path / name).mkdir()
+    write(tmp_path / "x.edge", "one")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [live, "x.edge"]
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(EdgeError, match="No space left"), staged(tmp_path / "x.edge"):
+        raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_input_inside_the_block_is_not_called_a_disk_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), staged(tmp_path / "x.edge"):
+        (tmp_path / "absent").read_text()
