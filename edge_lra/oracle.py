@@ -5,6 +5,7 @@ It shares no code with the reader of checkpoints and adapters, so a mistake ther
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_lra.errors import EdgeError
+from edge_lra.task import TASK_TYPES
 
 Array = npt.NDArray[Any]
 AUTO_CLASSES = {
@@ -21,12 +23,6 @@ AUTO_CLASSES = {
     "sequence-classification": "AutoModelForSequenceClassification",
     "token-classification": "AutoModelForTokenClassification",
     "question-answering": "AutoModelForQuestionAnswering",
-}
-TASK_TYPES = {
-    "SEQ_CLS": "sequence-classification",
-    "TOKEN_CLS": "token-classification",
-    "QUESTION_ANS": "question-answering",
-    "FEATURE_EXTRACTION": "feature-extraction",
 }
 
 
@@ -79,6 +75,13 @@ class Oracle:
         names = ("start_logits", "end_logits") if self.task == "question-answering" else ("logits",)
         return {name: result[name].numpy() for name in names}
 
+    def hidden_states(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """Return each layer's output (batch, tokens, hidden), in order."""
+        with self.torch.no_grad():
+            tensors = {name: self.torch.from_numpy(np.asarray(x)) for name, x in inputs.items()}
+            states = self.model(**tensors, output_hidden_states=True).hidden_states
+        return [state.numpy() for state in states[1:]]
+
     def zero_factors(self) -> None:
         """Switch the low-rank update off, keeping a head that the adapter brought."""
         with self.torch.no_grad():
@@ -88,8 +91,6 @@ class Oracle:
 
 
 def _load_peft(model: Any, adapter: Path) -> Any:
-    import warnings
-
     from peft import PeftModel
 
     with warnings.catch_warnings():

@@ -59,3 +59,9 @@ def _jsonl(path: Path) -> Iterator[Row]:
             row = json.loads(line)
             label = row.get("label")
             yield Row(str(row["text"]), None if label is None else str(label))
+
+
+def built_in_texts() -> list[Row]:
+    """Return the sentences that travel with the package, in several languages."""
+    lines = Path(__file__).with_name("sentences.txt").read_text(encoding="utf-8").splitlines()
+    return [Row(line) for line in lines if line]

@@ -52,6 +52,7 @@ class Source:
     shape: tuple[int, ...]
     adapter: LowRank | None = None
     replacement: Array | None = None
+    column_scale: Array | None = None  # (in,): what was divided out of the input
 
     def chunks(self) -> Iterator[tuple[int, Array]]:
         """Yield (first row, float64 rows) in chunks of a few MiB."""
@@ -62,7 +63,8 @@ class Source:
         )
         for start, rows in parts:
             wide = np.asarray(rows).astype(np.float64)
-            yield start, wide if self.adapter is None else self.adapter.merge_rows(wide, start)
+            merged = wide if self.adapter is None else self.adapter.merge_rows(wide, start)
+            yield start, merged if self.column_scale is None else merged * self.column_scale
 
 
 @dataclass(frozen=True)

@@ -1,156 +1,297 @@
-"""Read PEFT LoRA folders and find each tensor's place in the base."""
+"""Read a PEFT LoRA folder into low-rank updates and replaced tensors of a base."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from edge_lra.adapters.kinds import LowRank
-from edge_lra.adapters.options import check_options
-from edge_lra.checkpoint import TensorInfo, read_config, read_tensors
+from edge_lra.adapters.options import HONOURED, Options, read_options
+from edge_lra.checkpoint import TensorInfo, open_tensor_file, read_config, read_rows
 from edge_lra.errors import EdgeError
 
 Array = npt.NDArray[Any]
-WRAPPER = "base_model.model."
-FACTOR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
+PEFT_PREFIX = "base_model.model."
+FACTOR = re.compile(r"(.+)\.lora_([AB])\.weight")
+# Parts of names that only other methods than plain LoRA on linear layers save.
+FOREIGN = re.compile(r"(^|\.)(lora_\w+|base_layer|token_adapter|trainable_tokens\w*)(\.|$)")
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter whose options are resolved to one scale a site.
-
-    Attributes:
-        sites: factors by the base tensor's name in the checkpoint.
-        replacements: tensors the adapter brings whole, such as a classifier, by name.
-        rank: the largest rank of any site.
-    """
+    """A trained adapter, resolved against the base it is for."""
 
     name: str
     path: Path
-    sites: Mapping[str, LowRank]
-    replacements: Mapping[str, Array]
-    rank: int
+    sites: dict[str, LowRank]  # by the base weight's tensor name
+    replacements: dict[str, Array]  # float32, by the tensor's name in the model
+    rank: int  # the largest of its sites
     task_type: str | None
     base_model: str | None
+    options: dict[str, Any]  # the honoured options as the file gives them
 
 
 def read_adapter(
-    path: Path, name: str, base: Mapping[str, TensorInfo], head_names: Collection[str]
+    path: str | Path, name: str, base: Mapping[str, TensorInfo], head_names: Collection[str]
 ) -> Adapter:
-    """Read a PEFT LoRA folder.
+    """Read a folder that PEFT's `save_pretrained` or a Trainer checkpoint wrote.
 
     Args:
-        path: folder with adapter_config.json and adapter_model.safetensors.
-        name: what the adapter is called from here on.
-        base: the checkpoint's tensors, by name.
-        head_names: tensors that an adapter may bring whole.
+        path: the folder with adapter_config.json.
+        name: what to call the adapter.
+        base: the base checkpoint's tensors.
+        head_names: tensors that a task head of this family may have beside the base's.
 
     Raises:
-        EdgeError: an option is not honoured, or a tensor finds no place or does not fit.
+        EdgeError: the folder is incomplete, asks for something not supported, or does not fit
+            the base; the message names the site.
     """
-    config = read_config(path / "adapter_config.json")
-    check_options(path / "adapter_config.json", config)
-    tensors = {key.removeprefix(WRAPPER): value for key, value in _load(path).items()}
-    factors: dict[str, dict[str, Array]] = {}
-    replacements: dict[str, Array] = {}
-    for key, value in tensors.items():
-        match = FACTOR.fullmatch(key)
-        if match:
-            factors.setdefault(match["module"], {})[match["side"]] = value
-        elif key in head_names:
-            replacements[key] = value
-        else:
-            raise EdgeError(f"{path}: {key}: found no place for it in the base or its head")
-    if not factors:
-        raise EdgeError(f"{path}: found no site, expected lora_A and lora_B tensors")
-    prefix = _prefix(path, factors, base)
+    folder = Path(path).expanduser()
+    config_file = _config_file(folder)
+    config = read_config(config_file)
+    options = read_options(config, str(config_file))
+    file, tensors = _read_tensors(folder)
+    factors, plain = _sort(file, tensors)
+    rename = _find_rename(file, factors, base)
+    conv1d = _is_conv1d(base, options.fan_in_fan_out)
     sites = {}
-    for module, sides in factors.items():
-        tensor = _base_name(module, prefix)
-        sites[tensor] = _site(f"{path}: {module}", module, sides, base[tensor].shape, config)
-    rank = max(len(site.down) for site in sites.values())
+    for site, pair in factors.items():
+        weight = base[f"{rename(site)}.weight"]
+        sites[weight.name] = _site(f"{file}: {site}", site, pair, weight.shape, options, conv1d)
+    replacements = _replacements(file, plain, rename, base, head_names)
+    _check_saved_modules(file, options, replacements, head_names)
+    if both := sorted(set(sites) & set(replacements)):
+        raise EdgeError(
+            f"{file}: {both[0]}: found both factors and a whole tensor, expected one of them; "
+            "train the module one way"
+        )
     return Adapter(
-        name,
-        path,
-        sites,
-        replacements,
-        rank,
-        config.get("task_type"),
-        config.get("base_model_name_or_path"),
+        name=name,
+        path=folder,
+        sites=sites,
+        replacements=replacements,
+        rank=max(len(update.down) for update in sites.values()),
+        task_type=options.task_type,
+        base_model=options.base_model,
+        options={key: value for key, value in sorted(config.items()) if key in HONOURED},
     )
 
 
-def _load(path: Path) -> dict[str, Array]:
-    file = path / "adapter_model.safetensors"
-    if not file.exists():
-        raise EdgeError(f"{path}: found no adapter_model.safetensors; is this a PEFT folder?")
-    return read_tensors(file)
+def _config_file(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise EdgeError(f"{folder}: found no such folder, expected an adapter; check the path")
+    file = folder / "adapter_config.json"
+    if file.exists():
+        return file
+    steps = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdecimal()]
+    if steps:
+        newest = max(steps, key=lambda path: int(path.name[11:]))
+        raise EdgeError(
+            f"{folder}: found {len(steps)} training checkpoints, expected one adapter; "
+            f"give one of them, such as {newest}"
+        )
+    found = "a full model" if (folder / "config.json").exists() else "no adapter_config.json"
+    raise EdgeError(
+        f"{folder}: found {found}, expected an adapter folder with adapter_config.json; "
+        "save the adapter with PEFT's save_pretrained"
+    )
 
 
-def _base_name(module: str, prefix: tuple[str, str]) -> str:
-    removed, added = prefix
-    return f"{added}{module.removeprefix(removed)}.weight"
+def _read_tensors(folder: Path) -> tuple[Path, dict[str, Array]]:
+    """Return the adapter's tensors with PEFT's prefix, which all or none of them have, removed."""
+    for name in ("adapter_model.safetensors", "adapter_model.bin"):
+        path = folder / name
+        if path.exists():
+            file = open_tensor_file(path)
+            break
+    else:
+        raise EdgeError(
+            f"{folder}: found no weights, expected adapter_model.safetensors or adapter_model.bin; "
+            "is the folder complete?"
+        )
+    prefixed = [key for key in file.tensors if key.startswith(PEFT_PREFIX)]
+    if prefixed and len(prefixed) != len(file.tensors):
+        odd = min(set(file.tensors) - set(prefixed))
+        raise EdgeError(
+            f"{path}: {odd}: found no prefix {PEFT_PREFIX}, expected it as on the other tensors; "
+            "save the adapter with PEFT's save_pretrained"
+        )
+    return path, {key.removeprefix(PEFT_PREFIX): read_rows(file, key) for key in file.tensors}
 
 
-def _prefix(
-    path: Path, modules: Collection[str], base: Mapping[str, TensorInfo]
-) -> tuple[str, str]:
-    """Return the one (remove, add) pair under which every module stands in the base."""
-    first = next(iter(modules))
-    heads = {module.split(".")[0] + "." for module in modules}
-    adds = {name.split(".")[0] + "." for name in base}
-    candidates = [("", ""), *((h, "") for h in sorted(heads)), *(("", a) for a in sorted(adds))]
-    fits = [
-        pair
-        for pair in candidates
-        if all(m.startswith(pair[0]) and _base_name(m, pair) in base for m in modules)
+def _sort(
+    file: Path, tensors: Mapping[str, Array]
+) -> tuple[dict[str, dict[str, Array]], dict[str, Array]]:
+    """Return each site's factors by "A" and "B", and the tensors that replace others."""
+    factors: dict[str, dict[str, Array]] = {}
+    plain = {}
+    for key, values in sorted(tensors.items()):
+        if match := FACTOR.fullmatch(key):
+            factors.setdefault(match[1], {})[match[2]] = values
+        elif FOREIGN.search(key):
+            raise EdgeError(
+                f"{file}: {key}: found a tensor that is no low-rank factor of a linear layer, "
+                "expected lora_A.weight and lora_B.weight without an adapter name; "
+                "save plain LoRA with PEFT's save_pretrained"
+            )
+        else:
+            plain[key] = values
+    if not factors:
+        raise EdgeError(
+            f"{file}: found no low-rank factors, expected tensors named ….lora_A.weight; "
+            "is this a LoRA adapter?"
+        )
+    return factors, plain
+
+
+@dataclass(frozen=True)
+class _Rename:
+    """Name in the model that was trained -> name in the base: one prefix less or one more."""
+
+    drop: str = ""
+    add: str = ""
+
+    def __call__(self, name: str) -> str:
+        return self.add + name.removeprefix(self.drop)
+
+
+def _find_rename(file: Path, sites: Iterable[str], base: Mapping[str, TensorInfo]) -> _Rename:
+    """Find the one prefix under which every site has a weight in the base."""
+    names = list(sites)
+
+    def missing(rename: _Rename) -> list[str]:
+        return [name for name in names if f"{rename(name)}.weight" not in base]
+
+    heads = {name.partition(".")[0] + "." for name in names if "." in name}
+    tops = {name.partition(".")[0] + "." for name in base}
+    candidates = [
+        _Rename(),
+        *(_Rename(drop=head) for head in sorted(heads)),
+        *(_Rename(add=top) for top in sorted(tops)),
     ]
-    places = {tuple(_base_name(m, pair) for m in sorted(modules)): pair for pair in fits}
-    if len(places) == 1:
-        return next(iter(places.values()))
-    if places:
-        raise EdgeError(f"{path}: {first}: found {len(places)} places in the base, expected one")
-    lost = next(
-        (m for m in modules if not any(_base_name(m, p) in base for p in candidates)), first
+    fitting = [rename for rename in candidates if not missing(rename)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        places = " and ".join(f"{rename(names[0])}.weight" for rename in fitting)
+        raise EdgeError(
+            f"{file}: {names[0]}: found {places} in the base, expected one of them; "
+            "use a base with one copy of the weights"
+        )
+    odd = missing(min(candidates, key=lambda rename: len(missing(rename))))[0]
+    raise EdgeError(
+        f"{file}: {odd}: found no weight of this name in the base, expected one for every site; "
+        "is this adapter for another base?"
     )
-    raise EdgeError(f"{path}: {lost}: found no such weight in the base; is it for another base?")
 
 
-def _pattern(patterns: Mapping[str, Any], module: str) -> Any:
-    """Return the value of the first pattern that ends the module's name (PEFT's rule), or None."""
-    for pattern, value in patterns.items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
-    return None
+def _is_conv1d(base: Mapping[str, TensorInfo], configured: bool) -> bool:
+    """Return whether the base stores its linear weights as (in, out).
+
+    PEFT goes by the module's type and corrects the config; here a bias as long as the second axis
+    of its oblong weight tells a Conv1D. The config decides where the base does not tell.
+    """
+    seen = set()
+    for name, weight in base.items():
+        bias = base.get(name.removesuffix("weight") + "bias")
+        if name.endswith(".weight") and bias and len(weight.shape) == 2:
+            rows, columns = weight.shape
+            if rows != columns and bias.shape in ((rows,), (columns,)):
+                seen.add(bias.shape == (columns,))
+    return seen.pop() if len(seen) == 1 else configured
 
 
 def _site(
     where: str,
-    module: str,
-    sides: Mapping[str, Array],
+    site: str,
+    pair: Mapping[str, Array],
     shape: tuple[int, ...],
-    config: Mapping[str, Any],
+    options: Options,
+    conv1d: bool,
 ) -> LowRank:
-    if len(sides) != 2:
-        missing = "lora_B" if "A" in sides else "lora_A"
-        raise EdgeError(f"{where}: found no {missing}, expected both factors")
-    down, up = sides["A"], sides["B"]
-    transposed = bool(config.get("fan_in_fan_out"))
-    out, width = (shape[::-1] if transposed else shape) if len(shape) == 2 else (0, 0)
-    rank = _pattern(config.get("rank_pattern") or {}, module) or config.get("r", 8)
-    if not rank or not len(down):
-        raise EdgeError(f"{where}: found rank 0, expected at least 1")
-    if down.shape != (rank, width) or up.shape != (out, rank):
+    """Check one site's factors against its base weight and its configured rank."""
+    for letter, role in (("A", "down"), ("B", "up")):
+        if letter not in pair:
+            raise EdgeError(
+                f"{where}: found no lora_{letter}.weight ({role}), expected both factors; "
+                "the adapter is incomplete, save it again"
+            )
+    down, up = pair["A"], pair["B"]
+    if down.ndim != 2 or up.ndim != 2 or len(shape) != 2 or len(down) != up.shape[1]:
         raise EdgeError(
-            f"{where}: adapter is {down.shape} and {up.shape}, the base weight needs "
-            f"({rank}, {width}) and ({out}, {rank}); is this adapter for another base?"
+            f"{where}: found factors {up.shape} and {down.shape} for a base weight {shape}, "
+            "expected (out, rank) and (rank, in); is this adapter for another base?"
         )
-    alpha = _pattern(config.get("alpha_pattern") or {}, module)
-    alpha = config.get("lora_alpha", 8) if alpha is None else alpha
-    scale = alpha / (rank**0.5 if config.get("use_rslora") else rank)
-    return LowRank(down, up, float(scale), transposed)
+    rank = options.site_rank(site)
+    if len(down) != rank:
+        raise EdgeError(
+            f"{where}: found rank {len(down)}, expected {rank} by adapter_config.json; "
+            "use the config that was saved with these weights"
+        )
+    update, wanted = (len(up), down.shape[1]), shape[::-1] if conv1d else shape
+    if update != wanted:
+        raise EdgeError(
+            f"{where}: found an update of {update}, the base weight needs {wanted}; "
+            "is this adapter for another base?"
+        )
+    return LowRank(
+        np.ascontiguousarray(down), np.ascontiguousarray(up), options.site_scale(site), conv1d
+    )
+
+
+def _replacements(
+    file: Path,
+    plain: Mapping[str, Array],
+    rename: _Rename,
+    base: Mapping[str, TensorInfo],
+    head_names: Collection[str],
+) -> dict[str, Array]:
+    found: dict[str, Array] = {}
+    for key, values in plain.items():
+        # A head stands beside the encoder: its name has no prefix to add or drop.
+        name = next((n for n in (rename(key), key) if n in base or n in head_names), None)
+        if name is None or name in found:
+            raise EdgeError(
+                f"{file}: {key}: found no tensor of this name in the base or its task heads, "
+                "expected one; is this adapter for another base or task?"
+            )
+        # A head may have other labels than the base's; everything else keeps its shape.
+        if name in base and name not in head_names and base[name].shape != values.shape:
+            raise EdgeError(
+                f"{file}: {key}: found shape {values.shape}, the base tensor is "
+                f"{base[name].shape}; is this adapter for another base?"
+            )
+        found[name] = values
+    for name, values in found.items():
+        weight = found.get(name.removesuffix("bias") + "weight")
+        if name.endswith(".bias") and weight is not None and values.shape != weight.shape[:1]:
+            raise EdgeError(
+                f"{file}: {name}: found shape {values.shape}, expected {weight.shape[:1]} as its "
+                "weight has rows; save the adapter again"
+            )
+    return found
+
+
+def _check_saved_modules(
+    file: Path, options: Options, replacements: Mapping[str, Array], head_names: Collection[str]
+) -> None:
+    """Refuse a file that lacks a head its config promises: the base's would be a random one.
+
+    PEFT adds the usual head names of a task to `modules_to_save`, whether the model has them or
+    not, so only names that this family knows count.
+    """
+    for module in options.modules_to_save:
+        pattern = re.compile(rf"(.*\.)?{re.escape(module)}(\..*)?")
+        if any(map(pattern.fullmatch, head_names)) and not any(
+            map(pattern.fullmatch, replacements)
+        ):
+            raise EdgeError(
+                f"{file}: {module}: found none of its tensors, expected them by modules_to_save; "
+                "save the adapter again"
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,12 @@ from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
 from edge_lra.graph.builder import GraphBuilder
 from edge_lra.quantize.schemes import Scheme
+from edge_lra.quantize.smooth import norm_divisor
 from edge_lra.recipe import HeadLayer, Recipe
 from edge_lra.weights import Array, Dense, Source
 
 MICROSOFT = "com.microsoft"
+LAYER_OUTPUT = "layer.{i}.output"
 ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "relu": "relu"}
 
 
@@ -66,6 +68,14 @@ class Built:
     adapter_inputs: tuple[AdapterInput, ...]
 
 
+@dataclass(frozen=True)
+class Smoothed:
+    """A norm's output divided by channel: what int8 matmuls read."""
+
+    value: ir.Value
+    divisor: Array  # (hidden,) float64
+
+
 class EncoderBuilder:
     """Writes the fused encoder graph of one plan."""
 
@@ -74,7 +84,7 @@ class EncoderBuilder:
         self.plan = plan
         self.graph = GraphBuilder()
         self.adapter_inputs: list[AdapterInput] = []
-        self._factor_values: list[ir.Value] = []
+        self.smoothed: dict[str, Smoothed] = {}
         epsilon_keys = ("layer_norm_eps",)
         self.epsilon = next(
             (float(plan.config[k]) for k in epsilon_keys if k in plan.config), 1e-12
@@ -102,9 +112,14 @@ class EncoderBuilder:
         return self.graph.stored(Dense(name, self.source(name)))[0]
 
     def linear(self, x: ir.Value, module: str) -> ir.Value:
-        """Return x W^T + b, plus the factors at an adapter site."""
+        """Return x W^T + b, plus the factors at an adapter site, which read x unsmoothed."""
         source = self.source(f"{module}.weight")
-        y = self.plan.scheme.linear(self.graph, x, f"{module}.weight", source)
+        smooth = self.smoothed.get(str(x.name))
+        if smooth is None:
+            y = self.plan.scheme.linear(self.graph, x, f"{module}.weight", source)
+        else:
+            scaled = replace(source, column_scale=smooth.divisor)
+            y = self.plan.scheme.linear(self.graph, smooth.value, f"{module}.weight", scaled)
         return self.factored(
             x, self.graph.op("Add", [y, self.vector(f"{module}.bias")]), module, source
         )
@@ -131,9 +146,22 @@ class EncoderBuilder:
     # ---- blocks ----------------------------------------------------------------------------
 
     def norm(self, x: ir.Value, module: str) -> ir.Value:
-        """Normalize the last axis."""
-        parts = [x, self.vector(f"{module}.weight"), self.vector(f"{module}.bias")]
-        return self.graph.op("LayerNormalization", parts, axis=-1, epsilon=self.epsilon)
+        """Normalize the last axis; a quantized reader gets the output with its outliers divided."""
+        names = (f"{module}.weight", f"{module}.bias")
+        sources = [self.source(name) for name in names]
+        if not self.plan.scheme.smooths:
+            parts = [x, *(self.vector(name) for name in names)]
+            return self.graph.op("LayerNormalization", parts, axis=-1, epsilon=self.epsilon)
+        gamma, beta = (np.concatenate([rows for _, rows in s.chunks()]) for s in sources)
+        divisor = norm_divisor(gamma, beta)
+        divided = [
+            self.graph.stored(Dense(name, replace(source, column_scale=1 / divisor)))[0]
+            for name, source in zip(names, sources, strict=True)
+        ]
+        value = self.graph.op("LayerNormalization", [x, *divided], axis=-1, epsilon=self.epsilon)
+        whole = self.graph.op("Mul", [value, self.graph.constant(divisor.astype(np.float32))])
+        self.smoothed[str(whole.name)] = Smoothed(value, divisor)
+        return whole
 
     def residual_norm(self, x: ir.Value, y: ir.Value, module: str) -> ir.Value:
         """Add and normalize. Sum, not Add: ORT fuses Add + LayerNorm into a scalar loop."""
@@ -159,10 +187,12 @@ class EncoderBuilder:
         word = scheme.embedding(graph, ids, tensors["word"], self.source(tensors["word"]))
         table = tensors["position"]
         if self.plan.recipe.position_ids == "range":
+            # Gathered, not sliced: an int8 table then serves as the word embedding's does.
             length = graph.op("Shape", [ids], start=1, end=2)
-            parts = [graph.ints(0), length, graph.ints(0)]
-            rows = graph.stored(Dense(table, self.source(table)))[0]
-            position = graph.op("Slice", [rows, *parts])
+            last = graph.op("Squeeze", [length, graph.ints(0)])
+            zero, one = (graph.constant(np.array(i, np.int64)) for i in (0, 1))
+            rows = graph.op("Range", [zero, last, one])
+            position = scheme.embedding(graph, rows, table, self.source(table))
         else:
             position = scheme.embedding(graph, self.positions(ids), table, self.source(table))
         total = [word, position]
@@ -236,6 +266,10 @@ class EncoderBuilder:
         mask = self.graph.op("Cast", [values["attention_mask"]], to=int(ir.DataType.INT32))
         for index in range(int(self.plan.recipe.size(self.plan.config, "layers"))):
             x = self.layer(x, mask, index)
+            smooth = self.smoothed.pop(str(x.name), None)
+            x.name = LAYER_OUTPUT.format(i=index)
+            if smooth is not None:
+                self.smoothed[x.name] = smooth
         outputs = self.outputs(x)
         model = self.graph.model(outputs, self.plan.recipe.family)
         return Built(

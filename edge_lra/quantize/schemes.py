@@ -21,6 +21,7 @@ class Scheme(Protocol):
     """How weights are stored and multiplied."""
 
     name: str
+    smooths: bool  # whether norms divide their outlier channels for it
 
     def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
         """Return x (.., in) times the weight, (.., out), without bias."""
@@ -33,6 +34,7 @@ class Float:
     """Keep every weight in float32."""
 
     name = "none"
+    smooths = False
 
     def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
         """Multiply in float32."""
@@ -85,6 +87,7 @@ class Int8:
     """
 
     name = "int8"
+    smooths = True
 
     def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
         """Quantize x once for all its readers, multiply in int32, scale back."""

@@ -111,6 +111,10 @@ class Runner:
             raise EdgeError(f"{self.path}: the run failed: {_first_line(error)}") from error
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
+    def adapter_tensors(self, adapter: AdapterChoice = UNSET) -> dict[str, np.ndarray]:
+        """Return what an adapter feeds the graph by input name; empty for a merged bundle."""
+        return dict(self._store.tensors(self._chosen(adapter)))
+
     def tokenize(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Tokens:
         """Return the inputs of one batch, padded to the longest, and how many were truncated."""
         return self._text.tokenize(texts, pairs)

@@ -1,0 +1,159 @@
+"""Fill a bundle's folder: adapter files, tokenizer, golden vectors, manifest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+import edge_lra
+from edge_lra.adapters import Adapter
+from edge_lra.bundle import FORMAT_VERSION, MANIFEST, describe_files
+from edge_lra.errors import EdgeError
+from edge_lra.graph.encoder import AdapterInput, Built
+from edge_lra.metrics import Array
+from edge_lra.task import Use, config_labels
+
+MIN_ONNXRUNTIME = "1.20.0"
+GOLDEN_COUNT = 8
+COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json")
+
+
+def adapter_tensors(adapter: Adapter, inputs: Sequence[AdapterInput]) -> dict[str, Array]:
+    """Return one array for each adapter input, the scale folded into the up factor.
+
+    A site the adapter leaves alone gets factors of rank 0.
+
+    Raises:
+        EdgeError: the graph takes a head and the adapter brings none.
+    """
+    tensors: dict[str, Array] = {}
+    for item in inputs:
+        if item.role in ("weight", "bias"):
+            value = adapter.replacements.get(item.tensor)
+            if value is None:
+                raise EdgeError(
+                    f"{adapter.path}: found no {item.tensor}, expected the adapter's head"
+                )
+            value = value.T if item.role == "weight" else value
+        else:
+            value = _factor(adapter, item)
+        tensors[item.name] = np.ascontiguousarray(value, np.float32)
+    return tensors
+
+
+def _factor(adapter: Adapter, item: AdapterInput) -> Array:
+    site = adapter.sites.get(item.tensor)
+    if site is None:
+        return np.zeros(off_shape(item), np.float32)
+    return site.down.T if item.role == "down" else (site.up.astype(np.float64) * site.scale).T
+
+
+def off_shape(item: AdapterInput) -> list[int]:
+    """Return the shape of an input that turns an adapter off."""
+    return [0 if isinstance(d, str) else d for d in item.shape]
+
+
+def write_adapters(
+    folder: Path, adapters: Sequence[Adapter], built: Built, use: Use, fingerprint: str
+) -> dict[str, Any]:
+    """Write each adapter's tensors; return the manifest's entries."""
+    entries = {}
+    for adapter in adapters:
+        file = folder / "adapters" / f"{adapter.name}.safetensors"
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(save(adapter_tensors(adapter, built.adapter_inputs)))
+        entries[adapter.name] = {
+            "file": file.relative_to(folder).as_posix(),
+            "rank": adapter.rank,
+            "labels": adapter_labels(adapter, use),
+            "base": fingerprint,
+        }
+    return entries
+
+
+def adapter_labels(adapter: Adapter, use: Use) -> list[str] | None:
+    """Return the labels of an adapter's own head, or the bundle's."""
+    if use.labels is None:
+        return None
+    sizes = [len(v) for name, v in adapter.replacements.items() if name.endswith(".bias")]
+    count = sizes[-1] if sizes else len(use.labels)
+    return list(use.labels if count == len(use.labels) else config_labels({}, count))
+
+
+def copy_tokenizer(checkpoint: Path, folder: Path) -> dict[str, Any] | None:
+    """Copy tokenizer and config; return the manifest's entry for the tokenizer."""
+    for name in COPIED:
+        if (checkpoint / name).is_file():
+            shutil.copyfile(checkpoint / name, folder / name)
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        return None
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    added = json.loads(file.read_text(encoding="utf-8")).get("added_tokens", [])
+    pad_id = config.get("pad_token_id") or 0
+    token = next((t["content"] for t in added if t["id"] == pad_id), "[PAD]")
+    return {"file": file.name, "pad_id": pad_id, "pad_token": token}
+
+
+def base_manifest(
+    name: str, family: str, scheme: str, mode: str, built: Built, use: Use
+) -> dict[str, Any]:
+    """Return the parts of a manifest that follow from the graph and its use."""
+    tokens = [{"name": n, "dtype": "int64", "shape": list(shape)} for n, shape in built.inputs]
+    outputs = [{"name": n, "dtype": "float32", "shape": list(shape)} for n, shape in built.outputs]
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "family": family,
+        "task": use.task,
+        "problem_type": use.problem_type,
+        "labels": list(use.labels) if use.labels else None,
+        "mode": mode,
+        "scheme": scheme,
+        "max_length": use.max_length,
+        "pooling": use.pooling,
+        "inputs": tokens,
+        "outputs": outputs,
+        "adapter_inputs": [
+            {
+                "name": item.name,
+                "dtype": "float32",
+                "shape": list(item.shape),
+                "off_shape": off_shape(item),
+                "tensor": item.tensor,
+                "role": item.role,
+            }
+            for item in built.adapter_inputs
+        ],
+        "min_onnxruntime": MIN_ONNXRUNTIME,
+        "session_options": {},
+        "hosts": ["edge-lra"] if built.adapter_inputs else ["edge-lra", "onnxruntime", "optimum"],
+        "versions": {"edge_lra": edge_lra.__version__},
+    }
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest last, with every other file's size and hash."""
+    document = {**manifest, "files": describe_files(folder)}
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def write_golden(
+    folder: Path,
+    cases: Sequence[tuple[str | None, dict[str, Array], dict[str, Array], dict[str, Array]]],
+) -> dict[str, Any]:
+    """Write (adapter, inputs, outputs, float outputs) cases; return the manifest's entry."""
+    tensors: dict[str, Array] = {}
+    for index, (_, inputs, outputs, exact) in enumerate(cases):
+        for kind, arrays in (("input", inputs), ("output", outputs), ("float", exact)):
+            for name, value in arrays.items():
+                tensors[f"{kind}.{index}.{name}"] = np.ascontiguousarray(value)
+    (folder / "golden.safetensors").write_bytes(save(tensors))
+    return {"count": len(cases), "adapters": [adapter for adapter, *_ in cases]}

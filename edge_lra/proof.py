@@ -1,0 +1,105 @@
+"""The proof an export carries: each adapter's bundle answers against the float oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from edge_lra.adapters import Adapter
+from edge_lra.errors import GateError
+from edge_lra.metrics import Array
+from edge_lra.oracle import Oracle
+from edge_lra.packing import GOLDEN_COUNT
+from edge_lra.pipeline import ExportRequest, Inputs, Progress, random_ids
+from edge_lra.runner import Runner
+from edge_lra.texts import built_in_texts, read_texts
+from edge_lra.verify import Report, adapter_survival, check, collect, compare, layer_errors
+
+MAX_TEXTS = 256
+MIN_SURVIVAL = 0.5
+
+
+def prove(
+    folder: Path, inputs: Inputs, request: ExportRequest, progress: Progress | None
+) -> list[Report]:
+    """Hold the bundle in `folder` against the oracle, once for each adapter.
+
+    Raises:
+        GateError: a gate failed, or the adapter's effect did not survive.
+    """
+    runner = Runner.load(folder, verify="never")
+    tokens = token_inputs(runner, inputs, request.data)
+    adapters: tuple[Adapter | None, ...] = inputs.adapters or (None,)
+    reports = []
+    for index, adapter in enumerate(adapters):
+        reports.append(prove_one(runner, inputs, request, tokens, adapter))
+        if progress:
+            progress("verify", index + 1, len(adapters))
+    return reports
+
+
+def prove_one(
+    runner: Runner,
+    inputs: Inputs,
+    request: ExportRequest,
+    tokens: dict[str, Array],
+    adapter: Adapter | None,
+) -> Report:
+    """Hold one adapter's answers, or the base's, against the oracle's."""
+    manifest = runner.manifest
+    chosen = adapter.name if adapter and runner.adapters else None
+    labels = manifest["adapters"][chosen]["labels"] if chosen else manifest["labels"]
+    path, task_type = (adapter.path, adapter.task_type) if adapter else (None, None)
+    oracle = Oracle(
+        inputs.checkpoint.path, inputs.task, path, task_type, len(labels) if labels else None
+    )
+    evidence = collect(runner, oracle, tokens, chosen)
+    metrics, gates = compare(evidence, inputs.task, manifest["problem_type"], request.gates)
+    report = Report(adapter.name if adapter else None, metrics, gates, evidence)
+    if not report.passed:
+        feeds = runner.adapter_tensors(chosen)
+        check(report, layer_errors(runner.path, oracle, evidence.inputs[0], feeds))
+    if adapter:
+        metrics["adapter_survival"] = survival = adapter_survival(evidence, oracle)
+        if survival < MIN_SURVIVAL:
+            raise GateError(
+                f"adapter {adapter.name}: found {survival:.2f} of its effect in the bundle, "
+                f"expected at least {MIN_SURVIVAL}; use --quantize none"
+            )
+    return report
+
+
+def token_inputs(runner: Runner, inputs: Inputs, data: Path | None) -> dict[str, Array]:
+    """Return the tokens of the text to verify with, or random ids without a tokenizer."""
+    if runner.manifest["tokenizer"] is None:
+        return random_ids(inputs, 64, min(32, runner.manifest["max_length"]))
+    rows = read_texts(data) if data else built_in_texts()
+    texts = [row.text for row in rows[:MAX_TEXTS]]
+    if inputs.task == "question-answering":
+        return dict(runner.tokenize(texts, texts[1:] + texts[:1]).inputs)
+    return dict(runner.tokenize(texts).inputs)
+
+
+def summary(reports: Sequence[Report], request: ExportRequest) -> dict[str, Any]:
+    """Return the manifest's fidelity entry."""
+    source = str(request.data.name) if request.data else "built-in sentences"
+    texts = len(reports[0].evidence.inputs)
+    return {"source": source, "texts": texts, "reports": [r.as_dict() for r in reports]}
+
+
+def golden_cases(
+    reports: Sequence[Report],
+) -> list[tuple[str | None, dict[str, Array], dict[str, Array], dict[str, Array]]]:
+    """Return the first texts' inputs and outputs of every report."""
+    return [
+        (r.adapter, r.evidence.inputs[i], r.evidence.found[i], r.evidence.expected[i])
+        for r in reports
+        for i in range(min(GOLDEN_COUNT, len(r.evidence.inputs)))
+    ]
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the oracle and the runtime that made the proof."""
+    return {name: version(name) for name in ("torch", "transformers", "peft", "onnxruntime")}

@@ -1,0 +1,160 @@
+"""What a checkpoint's files say about its use: task, labels, length, pooling."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_lra.checkpoint import Checkpoint
+from edge_lra.errors import EdgeError
+from edge_lra.recipe import TASKS, Recipe
+
+TASK_TYPES = {
+    "SEQ_CLS": "sequence-classification",
+    "TOKEN_CLS": "token-classification",
+    "QUESTION_ANS": "question-answering",
+    "FEATURE_EXTRACTION": "feature-extraction",
+}
+ARCHITECTURES = {
+    "ForSequenceClassification": "sequence-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+}
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+POOLING = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+}
+
+
+@dataclass(frozen=True)
+class Use:
+    """How the exported model is used; `labels` is None where there is no head."""
+
+    task: str
+    labels: tuple[str, ...] | None
+    problem_type: str | None
+    max_length: int
+    pooling: dict[str, Any] | None
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def choose_task(asked: str | None, task_types: Sequence[str | None], checkpoint: Checkpoint) -> str:
+    """Return the asked task, the adapters', or what the checkpoint was made for.
+
+    Raises:
+        EdgeError: an unknown task, or adapters of different tasks.
+    """
+    if asked is not None:
+        if asked not in TASKS:
+            raise EdgeError(f"task: found {asked!r}, expected one of {', '.join(TASKS)}")
+        return asked
+    named = {TASK_TYPES[t] for t in task_types if t in TASK_TYPES}
+    if len(named) > 1:
+        raise EdgeError(
+            f"adapters: found tasks {', '.join(sorted(named))}, expected one; use --task"
+        )
+    if named - {"feature-extraction"}:
+        return named.pop()
+    for name in checkpoint.config.get("architectures") or ():
+        for ending, task in ARCHITECTURES.items():
+            if name.endswith(ending):
+                return task
+    has_pooling = (checkpoint.path / "modules.json").is_file()
+    return "sentence-embedding" if has_pooling else "feature-extraction"
+
+
+def read_use(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    task: str,
+    labels: Sequence[str] | None,
+    outputs: int | None,
+) -> Use:
+    """Collect labels, problem type, length and pooling.
+
+    Args:
+        checkpoint: the base.
+        recipe: its family's recipe.
+        task: one of TASKS.
+        labels: names the user gave, or None for the config's.
+        outputs: size of the head's last layer, None without a head.
+    """
+    pooling = read_pooling(checkpoint.path) if task == "sentence-embedding" else None
+    length = max_length(checkpoint, recipe, task)
+    if outputs is None or task == "question-answering":
+        return Use(task, None, None, length, pooling)
+    problem = None
+    if task == "sequence-classification":
+        problem = checkpoint.config.get("problem_type")
+        problem = problem or ("regression" if outputs == 1 else "single_label_classification")
+        if problem not in PROBLEM_TYPES:
+            known = ", ".join(PROBLEM_TYPES)
+            raise EdgeError(f"config.json: found problem_type {problem!r}, expected one of {known}")
+    names = tuple(labels) if labels is not None else config_labels(checkpoint.config, outputs)
+    if len(names) != outputs:
+        raise EdgeError(
+            f"labels: found {len(names)}, expected {outputs}, one for each output of the head"
+        )
+    return Use(task, names, problem, length, None)
+
+
+def config_labels(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
+    """Return the config's `id2label` if it has `count` names, else LABEL_0, LABEL_1, ..."""
+    names = {int(key): str(value) for key, value in (config.get("id2label") or {}).items()}
+    if sorted(names) == list(range(count)):
+        return tuple(names[i] for i in range(count))
+    return tuple(f"LABEL_{i}" for i in range(count))
+
+
+def max_length(checkpoint: Checkpoint, recipe: Recipe, task: str) -> int:
+    """Return the longest input in tokens: positions, tokenizer, sentence embedding settings."""
+    positions = int(recipe.size(checkpoint.config, "positions"))
+    if recipe.position_ids == "after_padding":
+        positions -= int(checkpoint.config.get("pad_token_id", 1)) + 1
+    limits = [positions, _json(checkpoint.path / "tokenizer_config.json").get("model_max_length")]
+    if task == "sentence-embedding":
+        limits.append(_json(checkpoint.path / "sentence_bert_config.json").get("max_seq_length"))
+    return int(min(limit for limit in limits if limit))
+
+
+def read_pooling(path: Path) -> dict[str, Any]:
+    """Return pooling mode and normalisation from sentence-transformers' `modules.json`.
+
+    Raises:
+        EdgeError: a module or pooling mode that is not honoured.
+    """
+    modules = _json(path / "modules.json") or []
+    result = {"mode": "mean", "normalize": False}
+    for module in modules:
+        kind = module["type"].rsplit(".", 1)[-1]
+        if kind == "Pooling":
+            result["mode"] = _pooling_mode(path / module["path"] / "config.json")
+        elif kind == "Normalize":
+            result["normalize"] = True
+        elif kind != "Transformer":
+            raise EdgeError(
+                f"{path / 'modules.json'}: found module {module['type']}, expected Transformer, "
+                "Pooling and Normalize; use --task feature-extraction and apply it yourself"
+            )
+    return result
+
+
+def _pooling_mode(path: Path) -> str:
+    config = _json(path)
+    active = [
+        key for key, value in config.items() if key.startswith("pooling_mode_") and value is True
+    ]
+    if "pooling_mode" in config:  # the newer files name the mode itself
+        mode = config["pooling_mode"]
+        active = [key for key, value in POOLING.items() if value == mode] or [mode]
+    if len(active) != 1 or active[0] not in POOLING:
+        raise EdgeError(f"{path}: found {active}, expected one of {', '.join(POOLING)}")
+    return POOLING[active[0]]

@@ -1,0 +1,187 @@
+"""Run the written bundle beside the float oracle and hold the difference against gates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_lra.errors import EdgeError, GateError
+from edge_lra.graph.encoder import LAYER_OUTPUT
+from edge_lra.metrics import Array, Gate, common, cosines, distributions, gate, independent_labels
+from edge_lra.oracle import Oracle
+from edge_lra.runner import Runner
+
+Outputs = dict[str, Array]
+EFFECT_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was fed and what both models answered, a text an entry."""
+
+    inputs: list[dict[str, Array]]
+    expected: list[Outputs]
+    found: list[Outputs]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Metrics and gates of one adapter (or of none)."""
+
+    adapter: str | None
+    metrics: dict[str, float]
+    gates: list[Gate]
+    evidence: Evidence = field(repr=False)
+
+    @property
+    def passed(self) -> bool:
+        """Say whether every gate holds."""
+        return all(g.passed for g in self.gates)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        gates = [g.as_dict() for g in self.gates]
+        return {"adapter": self.adapter, "metrics": self.metrics, "gates": gates}
+
+
+def _per_text(inputs: Mapping[str, Array]) -> Iterable[dict[str, Array]]:
+    """Yield each row at its true length: padding is the runner's matter, not the model's."""
+    for row, length in enumerate(inputs["attention_mask"].sum(1)):
+        yield {name: values[row : row + 1, :length] for name, values in inputs.items()}
+
+
+def collect(
+    runner: Runner, oracle: Oracle, inputs: Mapping[str, Array], adapter: str | None
+) -> Evidence:
+    """Run every text through both models, one text a batch."""
+    rows = list(_per_text(inputs))
+    expected = [oracle.run(row) for row in rows]
+    return Evidence(rows, expected, [runner.run(row, adapter=adapter) for row in rows])
+
+
+def _stack(outputs: list[Outputs], name: str) -> Array:
+    """Return an output as (rows, width): rows are texts, or attended positions of all texts."""
+    return np.concatenate([o[name].reshape(-1, o[name].shape[-1]) for o in outputs]).astype(
+        np.float64
+    )
+
+
+def compare(
+    evidence: Evidence, task: str, problem_type: str | None, limits: Mapping[str, float]
+) -> tuple[dict[str, float], list[Gate]]:
+    """Return the metrics a task is judged by, and its gates."""
+    if task in ("feature-extraction", "sentence-embedding"):
+        name = "last_hidden_state"
+        rows = [
+            (e[name][0], f[name][0]) for e, f in zip(evidence.expected, evidence.found, strict=True)
+        ]
+        flat = [_stack(x, name) for x in (evidence.expected, evidence.found)]
+        metrics = common(flat[0], flat[1]) | cosines(rows)
+        return metrics, gate(metrics, ["cosine_min"], limits)
+    if task == "question-answering":
+        return _compare_spans(evidence, limits)
+    expected, found = _stack(evidence.expected, "logits"), _stack(evidence.found, "logits")
+    metrics = common(expected, found)
+    if problem_type == "regression":
+        return metrics, gate(metrics, ["relative_l2"], limits)
+    rule = independent_labels if problem_type == "multi_label_classification" else distributions
+    metrics |= rule(expected, found)
+    return metrics, gate(metrics, ["kl_mean", "top1_agreement"], limits)
+
+
+def _compare_spans(
+    evidence: Evidence, limits: Mapping[str, float]
+) -> tuple[dict[str, float], list[Gate]]:
+    """Compare start and end positions, each text's logits padded to the longest with -1e9."""
+    longest = max(o["start_logits"].shape[-1] for o in evidence.expected)
+
+    def padded(outputs: list[Outputs]) -> Array:
+        rows = [o[name][0] for o in outputs for name in ("start_logits", "end_logits")]
+        pads = [np.pad(r, (0, longest - len(r)), constant_values=-1e9) for r in rows]
+        return np.stack(pads).astype(np.float64)
+
+    expected, found = padded(evidence.expected), padded(evidence.found)
+    real = expected > -1e8
+    metrics = common(expected[real], found[real]) | distributions(expected, found)
+    return metrics, gate(metrics, ["kl_mean", "top1_agreement"], limits)
+
+
+def adapter_survival(evidence: Evidence, oracle: Oracle) -> float:
+    """Return how much of the adapter's effect the bundle shows: 1 is all of it, 0 none.
+
+    The bundle's distance from the float model without factors, projected on the float
+    adapter's own effect; rounding noise is independent of that direction and drops out.
+
+    Raises:
+        EdgeError: the adapter has no effect in the float model itself.
+    """
+    oracle.zero_factors()
+    rows = range(min(EFFECT_ROWS, len(evidence.inputs)))
+    along = total = 0.0
+    for row in rows:
+        plain = oracle.run(evidence.inputs[row])
+        for name, base in plain.items():
+            effect = (evidence.expected[row][name] - base).astype(np.float64).ravel()
+            shown = (evidence.found[row][name] - base).astype(np.float64).ravel()
+            along += float(effect @ shown)
+            total += float(effect @ effect)
+    if total == 0.0:
+        raise EdgeError(
+            "adapter: found no effect on any output, expected one; was it trained, and is it "
+            "for this task?"
+        )
+    return along / total
+
+
+def layer_errors(
+    bundle: Path, oracle: Oracle, inputs: dict[str, Array], feeds: Outputs
+) -> list[float]:
+    """Return the relative L2 error of each layer's hidden state for one text."""
+    import onnx_ir as ir
+    import onnxruntime
+
+    model = ir.load(bundle / "model.onnx")
+    wanted = {}
+    for node in model.graph:
+        for value in node.outputs:
+            wanted[value.name] = value
+    hidden = oracle.hidden_states(inputs)
+    names = [LAYER_OUTPUT.format(i=i) for i in range(len(hidden))]
+    names = [name for name in names if name in wanted]
+    for name in names:
+        wanted[name].type = ir.TensorType(ir.DataType.FLOAT)
+        model.graph.outputs.append(wanted[name])
+    probe = bundle / "probe.onnx"
+    ir.save(model, probe)
+    try:
+        found = onnxruntime.InferenceSession(probe).run(names, {**inputs, **feeds})
+    finally:
+        probe.unlink()
+    return [common(e, f)["relative_l2"] for e, f in zip(hidden, found, strict=False)]
+
+
+def check(report: Report, layers: list[float] | None = None) -> None:
+    """Raise unless every gate holds.
+
+    Raises:
+        GateError: names the failed gates and the layers where the error grows most.
+    """
+    failed = [g for g in report.gates if not g.passed]
+    if not failed:
+        return
+    found = ", ".join(f"{g.name} {g.value:.4g} (limit {g.limit:g})" for g in failed)
+    worst = ""
+    if layers:
+        growth = np.diff([0.0, *layers])
+        order = np.argsort(growth)[::-1][:3]
+        worst = "; the error grows most in " + ", ".join(
+            f"layer {i} (+{growth[i]:.3g})" for i in order
+        )
+    who = f"adapter {report.adapter}: " if report.adapter else ""
+    raise GateError(
+        f"{who}found {found}{worst}; use --quantize none, or set [gates] in edge-lra.toml"
+    )
