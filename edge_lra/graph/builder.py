@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,7 +53,8 @@ class GraphBuilder:
 
     def constant(self, array: npt.NDArray[Any]) -> ir.Value:
         """Add a small constant; equal ones are shared."""
-        key = f"const_{array.dtype}_{'x'.join(map(str, array.shape))}_{array.tobytes().hex()[:64]}"
+        digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
+        key = f"const_{array.dtype}_{'x'.join(map(str, array.shape))}_{digest}"
         if key not in self.constants:
             tensor = ir.tensor(array, name=key)
             self.constants[key] = ir.Value(

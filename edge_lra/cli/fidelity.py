@@ -1,0 +1,28 @@
+"""The table of a fidelity report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+
+def fidelity_table(fidelity: Mapping[str, Any]) -> Table:
+    """Return metrics, limits and verdicts, an adapter after the other."""
+    title = f"Against the float model on {fidelity['texts']} texts, {fidelity['source']}"
+    table = Table("adapter", "metric", title=escape(title), title_justify="left")
+    for name in ("value", "limit"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for report in fidelity["reports"]:
+        gates = {gate["name"]: gate for gate in report["gates"]}
+        who = escape(report["adapter"] or "-")
+        for name, value in sorted(report["metrics"].items(), key=lambda item: item[0] not in gates):
+            gate = gates.get(name)
+            verdict = "" if gate is None else "passed" if gate["passed"] else "FAILED"
+            limit = "" if gate is None else f"{gate['limit']:g}"
+            table.add_row(who, name, f"{value:.4g}", limit, verdict)
+            who = ""
+    return table

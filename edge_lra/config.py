@@ -1,0 +1,138 @@
+"""The settings of a project, `edge-lra.toml`, checked key by key."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_lra.errors import EdgeError
+from edge_lra.metrics import GATES
+from edge_lra.profile.result import LIMITS
+
+CONFIG = "edge-lra.toml"
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+@dataclass(frozen=True)
+class AdapterEntry:
+    """An adapter of the project; without a name it takes its folder's."""
+
+    path: str
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Config:
+    """What `edge-lra.toml` says; `folder` is where it lies."""
+
+    folder: Path
+    name: str | None = None
+    model: str | None = None
+    task: str | None = None
+    labels: tuple[str, ...] | None = None
+    quantize: str | None = None
+    data: Path | None = None
+    adapters: tuple[AdapterEntry, ...] = ()
+    gates: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+
+def load_config(folder: Path) -> Config:
+    """Read a folder's `edge-lra.toml`; a folder without one has default settings.
+
+    Raises:
+        EdgeError: the file is not TOML, has an unknown key or a value of another kind.
+    """
+    file = folder / CONFIG
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Config(folder)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise EdgeError(f"{file}: found {error}, expected TOML in UTF-8") from None
+    _check_keys(str(file), values, KEYS)
+    read = {key: KEYS[key](f"{file}: {key}", value, folder) for key, value in values.items()}
+    return Config(folder, adapters=read.pop("adapter", ()), **read)
+
+
+def resolve_place(value: str, folder: Path) -> str:
+    """Return a path below `folder` made whole; hub ids and `pypi:` names stay as they are."""
+    path = folder / Path(value).expanduser()
+    if value.startswith("pypi:"):
+        return value
+    return value if HUB_ID.fullmatch(value) and not path.exists() else str(path)
+
+
+def _check_keys(where: str, found: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    for key in found:
+        if key not in known:
+            raise EdgeError(f"{where}: found key {key!r}, expected one of {', '.join(known)}")
+
+
+def _text(where: str, value: Any, folder: Path) -> str:
+    if not isinstance(value, str) or not value:
+        raise EdgeError(f"{where}: found {value!r}, expected a text")
+    return value
+
+
+def _place(where: str, value: Any, folder: Path) -> str:
+    return resolve_place(_text(where, value, folder), folder)
+
+
+def _file(where: str, value: Any, folder: Path) -> Path:
+    return folder / Path(_text(where, value, folder)).expanduser()
+
+
+def _labels(where: str, value: Any, folder: Path) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise EdgeError(f"{where}: found {value!r}, expected a list of texts")
+    return tuple(_text(where, item, folder) for item in value)
+
+
+def _adapters(where: str, value: Any, folder: Path) -> tuple[AdapterEntry, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise EdgeError(f"{where}: found {value!r}, expected [[adapter]] with name and path")
+    entries = []
+    for item in value:
+        _check_keys(where, item, {"name": _text, "path": _adapter_path})
+        if "path" not in item:
+            raise EdgeError(f"{where}: found no path, expected the adapter's folder")
+        name = _text(f"{where}.name", item["name"], folder) if "name" in item else None
+        entries.append(AdapterEntry(_adapter_path(f"{where}.path", item["path"], folder), name))
+    return tuple(entries)
+
+
+def _adapter_path(where: str, value: Any, folder: Path) -> str:
+    # A single word is a folder: adapters lie beside the file, and every hub id has an owner.
+    text = _text(where, value, folder)
+    return resolve_place(text, folder) if "/" in text or ":" in text else str(folder / text)
+
+
+def _numbers(known: Mapping[str, Any]) -> Callable[[str, Any, Path], dict[str, float]]:
+    def read(where: str, value: Any, folder: Path) -> dict[str, float]:
+        if not isinstance(value, dict):
+            raise EdgeError(f"{where}: found {value!r}, expected a table of numbers")
+        _check_keys(where, value, known)
+        for key, number in value.items():
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                raise EdgeError(f"{where}.{key}: found {number!r}, expected a number")
+        return {key: float(number) for key, number in value.items()}
+
+    return read
+
+
+KEYS: dict[str, Callable[[str, Any, Path], Any]] = {
+    "name": _text,
+    "model": _place,
+    "task": _text,
+    "labels": _labels,
+    "quantize": _text,
+    "data": _file,
+    "adapter": _adapters,
+    "gates": _numbers(GATES),
+    "limits": _numbers(LIMITS),
+}
