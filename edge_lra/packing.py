@@ -15,7 +15,8 @@ import edge_lra
 from edge_lra.adapters import Adapter
 from edge_lra.bundle import FORMAT_VERSION, MANIFEST, describe_files
 from edge_lra.errors import EdgeError
-from edge_lra.graph.encoder import AdapterInput, Built
+from edge_lra.graph.encoder import Built
+from edge_lra.graph.factors import AdapterInput
 from edge_lra.metrics import Array
 from edge_lra.task import Use, config_labels
 
@@ -35,10 +36,10 @@ def adapter_tensors(adapter: Adapter, inputs: Sequence[AdapterInput]) -> dict[st
     tensors: dict[str, Array] = {}
     for item in inputs:
         if item.role in ("weight", "bias"):
-            value = adapter.replacements.get(item.tensor)
+            value = adapter.replacements.get(item.tensors[0])
             if value is None:
                 raise EdgeError(
-                    f"{adapter.path}: found no {item.tensor}, expected the adapter's head"
+                    f"{adapter.path}: found no {item.tensors[0]}, expected the adapter's head"
                 )
             value = value.T if item.role == "weight" else value
         else:
@@ -48,10 +49,18 @@ def adapter_tensors(adapter: Adapter, inputs: Sequence[AdapterInput]) -> dict[st
 
 
 def _factor(adapter: Adapter, item: AdapterInput) -> Array:
-    site = adapter.sites.get(item.tensor)
-    if site is None:
-        return np.zeros(off_shape(item), np.float32)
-    return site.down.T if item.role == "down" else (site.up.astype(np.float64) * site.scale).T
+    """Return the sites' down factors side by side, or one site's up factor among zero rows."""
+    sites = [adapter.sites.get(tensor) for tensor in item.tensors]
+    if item.role == "down":
+        parts = [site.down.T for site in sites if site is not None]
+        return np.concatenate(parts, axis=1) if parts else np.zeros(off_shape(item), np.float32)
+    ranks = [0 if site is None else len(site.down) for site in sites]
+    up = np.zeros((sum(ranks), off_shape(item)[1]))
+    site = sites[item.index]
+    if site is not None:
+        start = sum(ranks[: item.index])
+        up[start : start + len(site.down)] = (site.up.astype(np.float64) * site.scale).T
+    return up
 
 
 def off_shape(item: AdapterInput) -> list[int]:
@@ -126,8 +135,9 @@ def base_manifest(
                 "dtype": "float32",
                 "shape": list(item.shape),
                 "off_shape": off_shape(item),
-                "tensor": item.tensor,
+                "tensors": list(item.tensors),
                 "role": item.role,
+                "index": item.index,
             }
             for item in built.adapter_inputs
         ],

@@ -13,6 +13,7 @@ from edge_lra.adapters import LowRank
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
 from edge_lra.graph.builder import GraphBuilder
+from edge_lra.graph.factors import AdapterInput, FactorWriter
 from edge_lra.quantize.schemes import Scheme
 from edge_lra.quantize.smooth import norm_divisor, outlier_channels
 from edge_lra.recipe import HeadLayer, Recipe
@@ -48,16 +49,6 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class AdapterInput:
-    """A required graph input that an adapter fills; the rank or label axis is symbolic."""
-
-    name: str
-    tensor: str  # checkpoint tensor (factors) or recipe tensor (head)
-    role: str  # "down" | "up" | "weight" | "bias"
-    shape: tuple[int | str, ...]
-
-
-@dataclass(frozen=True)
 class Built:
     """A graph without weights, and what is needed to write and feed it."""
 
@@ -83,7 +74,7 @@ class EncoderBuilder:
         """Prepare an empty graph."""
         self.plan = plan
         self.graph = GraphBuilder()
-        self.adapter_inputs: list[AdapterInput] = []
+        self.factors = FactorWriter(self.graph, plan.sites)
         self.smoothed: dict[str, Smoothed] = {}
         epsilon_keys = ("layer_norm_eps",)
         self.epsilon = next(
@@ -120,28 +111,8 @@ class EncoderBuilder:
         else:
             scaled = replace(source, column_scale=smooth.divisor)
             y = self.plan.scheme.linear(self.graph, smooth.value, f"{module}.weight", scaled)
-        return self.factored(
-            x, self.graph.op("Add", [y, self.vector(f"{module}.bias")]), module, source
-        )
-
-    def factored(self, x: ir.Value, y: ir.Value, module: str, source: Source) -> ir.Value:
-        """Add (x down) up to y where an adapter reads x; elsewhere add no op."""
-        if source.tensor not in self.plan.sites:
-            return y
-        out, width = source.shape
-        down = self.adapter_input(f"{module}.lora_down", source.tensor, "down", (width, "rank"))
-        up = self.adapter_input(f"{module}.lora_up", source.tensor, "up", ("rank", out))
-        return self.graph.op(
-            "Add", [y, self.graph.op("MatMul", [self.graph.op("MatMul", [x, down]), up])]
-        )
-
-    def adapter_input(
-        self, name: str, tensor: str, role: str, shape: tuple[int | str, ...]
-    ) -> ir.Value:
-        """Add a required input for one adapter tensor; the rank is a site's own."""
-        symbolic = tuple(f"{name.rsplit('.', 1)[0]}.rank" if d == "rank" else d for d in shape)
-        self.adapter_inputs.append(AdapterInput(name, tensor, role, shape))
-        return self.graph.input(name, "float32", symbolic)
+        y = self.graph.op("Add", [y, self.vector(f"{module}.bias")])
+        return self.factors.add(x, y, module, source.tensor, source.shape)
 
     # ---- blocks ----------------------------------------------------------------------------
 
@@ -216,7 +187,10 @@ class EncoderBuilder:
         """Write one attention and feed-forward layer."""
         module = {role: name.format(i=index) for role, name in self.plan.recipe.layer.items()}
         heads = int(self.plan.recipe.size(self.plan.config, "heads"))
-        query, key, value = (self.linear(x, module[role]) for role in ("query", "key", "value"))
+        readers = [module[role] for role in ("query", "key", "value")]
+        tensors = [self.source(f"{name}.weight").tensor for name in readers]
+        self.factors.share(x, readers[0].rsplit(".", 1)[0], tensors)
+        query, key, value = (self.linear(x, name) for name in readers)
         context = self.graph.op(
             "MultiHeadAttention", [query, key, value, None, mask], domain=MICROSOFT, num_heads=heads
         )
@@ -245,7 +219,7 @@ class EncoderBuilder:
         weight = self.graph.stored(Dense(f"{name}.outliers", few, transpose=True))[0]
         picked = self.graph.op("Gather", [inner, self.graph.constant(columns)], axis=-1)
         y = self.graph.op("Add", [y, self.graph.op("MatMul", [picked, weight])])
-        return self.factored(inner, y, module["down"], source)
+        return self.factors.add(inner, y, module["down"], source.tensor, source.shape)
 
     def whole(self, name: str) -> Array:
         """Read a small vector now."""
@@ -267,13 +241,13 @@ class EncoderBuilder:
         out, width = source.shape
         if self.plan.head_inputs and not layer.encoder:
             axis: int | str = "labels" if last else out
-            weight = self.adapter_input(weight_name, weight_name, "weight", (width, axis))
-            bias = self.adapter_input(bias_name, bias_name, "bias", (axis,))
+            weight = self.factors.input(weight_name, (weight_name,), "weight", (width, axis))
+            bias = self.factors.input(bias_name, (bias_name,), "bias", (axis,))
         else:
             weight = self.graph.stored(Dense(weight_name, source, transpose=True))[0]
             bias = self.vector(bias_name)
         y = self.graph.op("Add", [self.graph.op("MatMul", [x, weight]), bias])
-        x = self.factored(x, y, layer.linear, source)
+        x = self.factors.add(x, y, layer.linear, source.tensor, source.shape)
         if layer.activation:
             x = self.graph.op(layer.activation.capitalize(), [x])
         return x
@@ -304,7 +278,7 @@ class EncoderBuilder:
             self.graph,
             tuple((name, tokens) for name in names),
             tuple((name, tuple(shape)) for name, _, shape in outputs),
-            tuple(self.adapter_inputs),
+            tuple(self.factors.inputs),
         )
 
     def outputs(self, x: ir.Value) -> list[tuple[str, ir.Value, tuple[int | str, ...]]]:
