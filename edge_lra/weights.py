@@ -45,6 +45,13 @@ class Source:
     """A checkpoint tensor (out, in), or an adapter's replacement of it, with an adapter merged.
 
     Rows are merged in float64 and rounded by whoever stores them, once.
+
+    Attributes:
+        shape: of the rows this yields, after `rows` and `columns` have picked.
+        row_scale: (out,) factors of the rows; zeros switch outputs off.
+        column_scale: (in,) factors of the columns: what was divided out of the input.
+        rows: only these outputs, ascending.
+        columns: only these inputs.
     """
 
     checkpoint: Checkpoint
@@ -52,22 +59,36 @@ class Source:
     shape: tuple[int, ...]
     adapter: LowRank | None = None
     replacement: Array | None = None
-    column_scale: Array | None = None  # (in,): what was divided out of the input
-    columns: Array | None = None  # (n,): only these inputs; `shape` is then (out, n)
+    row_scale: Array | None = None
+    column_scale: Array | None = None
+    rows: Array | None = None
+    columns: Array | None = None
 
     def chunks(self) -> Iterator[tuple[int, Array]]:
         """Yield (first row, float64 rows) in chunks of a few MiB."""
-        parts = (
-            [(0, self.replacement)]
-            if self.replacement is not None
-            else self.checkpoint.row_chunks(self.tensor)
-        )
+        count = 0
+        for start, part in self._merged():
+            picked = self._scaled(part, start)
+            if self.rows is not None:
+                inside = self.rows[(self.rows >= start) & (self.rows < start + len(part))]
+                picked = picked[inside - start]
+            yield count, picked if self.columns is None else picked[:, self.columns]
+            count += len(picked)
+
+    def _merged(self) -> Iterator[tuple[int, Array]]:
+        if self.replacement is not None:
+            parts = iter([(0, self.replacement)])
+        else:
+            parts = self.checkpoint.row_chunks(self.tensor)
         for start, rows in parts:
             wide = np.asarray(rows).astype(np.float64)
-            merged = wide if self.adapter is None else self.adapter.merge_rows(wide, start)
-            if self.column_scale is not None:
-                merged = merged * self.column_scale
-            yield start, merged if self.columns is None else merged[:, self.columns]
+            yield start, wide if self.adapter is None else self.adapter.merge_rows(wide, start)
+
+    def _scaled(self, rows: Array, start: int) -> Array:
+        if self.row_scale is not None:
+            scale = self.row_scale[start : start + len(rows)]
+            rows = rows * scale.reshape(-1, *[1] * (rows.ndim - 1))
+        return rows if self.column_scale is None else rows * self.column_scale
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
 from edge_lra.graph.builder import GraphBuilder
 from edge_lra.graph.factors import AdapterInput, FactorWriter
+from edge_lra.graph.feed_forward import split_feed_forward
 from edge_lra.quantize.schemes import Scheme
-from edge_lra.quantize.smooth import norm_divisor, outlier_channels
+from edge_lra.quantize.smooth import norm_divisor
 from edge_lra.recipe import HeadLayer, Recipe
 from edge_lra.weights import Array, Dense, Source
 
@@ -105,14 +106,17 @@ class EncoderBuilder:
     def linear(self, x: ir.Value, module: str) -> ir.Value:
         """Return x W^T + b, plus the factors at an adapter site, which read x unsmoothed."""
         source = self.source(f"{module}.weight")
-        smooth = self.smoothed.get(str(x.name))
-        if smooth is None:
-            y = self.plan.scheme.linear(self.graph, x, f"{module}.weight", source)
-        else:
-            scaled = replace(source, column_scale=smooth.divisor)
-            y = self.plan.scheme.linear(self.graph, smooth.value, f"{module}.weight", scaled)
+        y = self.multiply(x, f"{module}.weight", source)
         y = self.graph.op("Add", [y, self.vector(f"{module}.bias")])
         return self.factors.add(x, y, module, source.tensor, source.shape)
+
+    def multiply(self, x: ir.Value, name: str, source: Source) -> ir.Value:
+        """Return x W^T in the scheme, reading x smoothed where it is."""
+        smooth = self.smoothed.get(str(x.name))
+        if smooth is None:
+            return self.plan.scheme.linear(self.graph, x, name, source)
+        scaled = replace(source, column_scale=smooth.divisor)
+        return self.plan.scheme.linear(self.graph, smooth.value, name, scaled)
 
     # ---- blocks ----------------------------------------------------------------------------
 
@@ -195,31 +199,11 @@ class EncoderBuilder:
             "MultiHeadAttention", [query, key, value, None, mask], domain=MICROSOFT, num_heads=heads
         )
         x = self.residual_norm(self.linear(context, module["output"]), x, module["attention_norm"])
-        inner = self.activation(self.linear(x, module["up"]))
-        y = (
-            self.down(inner, module)
-            if self.plan.scheme.smooths
-            else self.linear(inner, module["down"])
-        )
+        if self.plan.scheme.smooths:
+            y = split_feed_forward(self, x, module)
+        else:
+            y = self.linear(self.activation(self.linear(x, module["up"])), module["down"])
         return self.residual_norm(y, x, module["output_norm"])
-
-    def down(self, inner: ir.Value, module: Mapping[str, str]) -> ir.Value:
-        """Multiply the inner channels that reach highest in float32, the others in int8."""
-        name = f"{module['down']}.weight"
-        source = self.source(name)
-        rows = (rows for _, rows in self.source(f"{module['up']}.weight").chunks())
-        gamma, beta = (self.whole(f"{module['attention_norm']}.{p}") for p in ("weight", "bias"))
-        columns = outlier_channels(gamma, beta, rows, self.whole(f"{module['up']}.bias"))
-        mask = np.ones(source.shape[1])
-        mask[columns] = 0
-        rest = self.graph.op("Mul", [inner, self.graph.constant(mask.astype(np.float32))])
-        y = self.plan.scheme.linear(self.graph, rest, name, replace(source, column_scale=mask))
-        y = self.graph.op("Add", [y, self.vector(f"{module['down']}.bias")])
-        few = replace(source, shape=(source.shape[0], len(columns)), columns=columns)
-        weight = self.graph.stored(Dense(f"{name}.outliers", few, transpose=True))[0]
-        picked = self.graph.op("Gather", [inner, self.graph.constant(columns)], axis=-1)
-        y = self.graph.op("Add", [y, self.graph.op("MatMul", [picked, weight])])
-        return self.factors.add(inner, y, module["down"], source.tensor, source.shape)
 
     def whole(self, name: str) -> Array:
         """Read a small vector now."""

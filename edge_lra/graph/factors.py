@@ -44,6 +44,7 @@ class FactorWriter:
         self.sites = sites
         self.inputs: list[AdapterInput] = []
         self._groups: dict[str, _Group] = {}
+        self._downs: dict[str, ir.Value] = {}
 
     def share(self, x: ir.Value, name: str, tensors: Sequence[str]) -> None:
         """Let the sites among `tensors`, which all read x, share one down factor.
@@ -64,14 +65,24 @@ class FactorWriter:
         group = self._groups.get(str(x.name))
         if group is None or tensor not in group.tensors:
             group = _Group(module, (tensor,))
+        down, up = self.pair(module, tensor, shape, group)
+        if group.lowered is None:
+            group.lowered = self.graph.op("MatMul", [x, down])
+        return self.graph.op("Add", [y, self.graph.op("MatMul", [group.lowered, up])])
+
+    def pair(
+        self, module: str, tensor: str, shape: Sequence[int], group: _Group | None = None
+    ) -> tuple[ir.Value, ir.Value]:
+        """Return the down (in, ranks) and up (ranks, out) inputs of a site."""
+        group = group or _Group(module, (tensor,))
         out, width = shape
         rank = f"{group.name}.rank"
-        if group.lowered is None:
-            down = self.input(f"{group.name}.lora_down", group.tensors, "down", (width, rank))
-            group.lowered = self.graph.op("MatMul", [x, down])
+        name = f"{group.name}.lora_down"
+        if name not in self._downs:
+            self._downs[name] = self.input(name, group.tensors, "down", (width, rank))
         index = group.tensors.index(tensor)
         up = self.input(f"{module}.lora_up", group.tensors, "up", (rank, out), index)
-        return self.graph.op("Add", [y, self.graph.op("MatMul", [group.lowered, up])])
+        return self._downs[name], up
 
     def input(
         self,

@@ -8,11 +8,12 @@ import pytest
 import torch
 import transformers
 
-from edge_lra.adapters import LowRank
+from edge_lra.adapters import Adapter, LowRank
 from edge_lra.bundle import sha256_file
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.graph.encoder import Built, Plan, build_encoder
 from edge_lra.oracle import Oracle
+from edge_lra.packing import adapter_tensors
 from edge_lra.quantize.schemes import SCHEMES
 from edge_lra.recipe import find_recipe
 from edge_lra.writer import write_data, write_model
@@ -90,6 +91,32 @@ def test_the_int8_graph_stays_close_to_the_oracle(tmp_path: Path) -> None:
     attended = feeds["attention_mask"].astype(bool)
     error = (found - expected["last_hidden_state"])[attended]
     assert np.linalg.norm(error) < 0.05 * np.linalg.norm(expected["last_hidden_state"][attended])
+
+
+def test_int8_factors_at_every_linear_give_the_merged_answer(tmp_path: Path) -> None:
+    task = "feature-extraction"
+    base = checkpoint(tmp_path / "base", "bert", task)
+    random = np.random.default_rng(0)
+    sites = {
+        name: LowRank(
+            random.normal(size=(2, i.shape[1])), random.normal(size=(i.shape[0], 2)), 0.08
+        )
+        for name, i in base.tensors.items()
+        if name.startswith("encoder") and len(i.shape) == 2
+    }
+    assert len(sites) == 12
+    adapter = Adapter("a", tmp_path, sites, {}, 2, None, None, {})
+    export(base, tmp_path / "merged", "none", task, merged=sites)
+    built = export(base, tmp_path / "factored", "int8", task, sites=frozenset(sites))
+    feeds = tokens(built)
+    on = adapter_tensors(adapter, built.adapter_inputs)
+    off = {name: v[:, :0] if "down" in name else v[:0] for name, v in on.items()}
+    mask = feeds["attention_mask"].astype(bool)
+    merged = run(tmp_path / "merged", feeds)["last_hidden_state"][mask]
+    found = run(tmp_path / "factored", feeds | on)["last_hidden_state"][mask]
+    assert np.linalg.norm(found - merged) < 0.05 * np.linalg.norm(merged)
+    plain = run(tmp_path / "factored", feeds | off)["last_hidden_state"][mask]
+    assert np.linalg.norm(plain - merged) > 0.15 * np.linalg.norm(merged)
 
 
 def test_factors_as_inputs_give_the_merged_answer_and_the_same_data(tmp_path: Path) -> None:

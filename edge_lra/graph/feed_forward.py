@@ -1,0 +1,88 @@
+"""A feed-forward block whose few far-reaching activations stay in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+
+from edge_lra.quantize.smooth import outlier_channels
+from edge_lra.weights import Array, Dense
+
+if TYPE_CHECKING:
+    from edge_lra.graph.encoder import EncoderBuilder
+
+
+class _Split:
+    """The down projection twice: all channels but a few in int8, those few in float32.
+
+    The int8 half keeps its width; the few channels' rows are zero there, and an activation of 0
+    is 0, so nothing is gathered or masked at run time.
+    """
+
+    def __init__(self, build: EncoderBuilder, module: Mapping[str, str]) -> None:
+        """Choose the channels from the weights."""
+        self.build, self.graph, self.factors = build, build.graph, build.factors
+        self.up, self.down = module["up"], module["down"]
+        norm = module["attention_norm"]
+        gamma, beta = (build.whole(f"{norm}.{part}") for part in ("weight", "bias"))
+        self.up_source = build.source(f"{self.up}.weight")
+        self.down_source = build.source(f"{self.down}.weight")
+        rows = (rows for _, rows in self.up_source.chunks())
+        self.few: Array = outlier_channels(gamma, beta, rows, build.whole(f"{self.up}.bias"))
+        self.mask = np.ones(self.up_source.shape[0])
+        self.mask[self.few] = 0
+
+    def inner(self, x: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Return the activations of the many channels (few are 0) and of the few."""
+        name, source, bias = f"{self.up}.weight", self.up_source, f"{self.up}.bias"
+        many = self.build.multiply(x, name, replace(source, row_scale=self.mask))
+        bias_source = self.build.source(bias)
+        kept = Dense(bias, replace(bias_source, row_scale=self.mask))
+        many = self.graph.op("Add", [many, self.graph.stored(kept)[0]])
+        picked = replace(source, shape=(len(self.few), source.shape[1]), rows=self.few)
+        few = self.build.multiply(x, f"{name}.outliers", picked)
+        picked = replace(bias_source, shape=self.few.shape, rows=self.few)
+        few_bias = self.graph.stored(Dense(f"{bias}.outliers", picked))[0]
+        few = self.graph.op("Add", [few, few_bias])
+        if source.tensor in self.factors.sites:
+            down, up = self.factors.pair(self.up, source.tensor, source.shape)
+            lowered = self.graph.op("MatMul", [x, down])
+            mask = self.graph.constant(self.mask.astype(np.float32))
+            many = self._plus(many, lowered, self.graph.op("Mul", [up, mask]))
+            columns = self.graph.op("Gather", [up, self.graph.constant(self.few)], axis=1)
+            few = self._plus(few, lowered, columns)
+        return self.build.activation(many), self.build.activation(few)
+
+    def outer(self, many: ir.Value, few: ir.Value) -> ir.Value:
+        """Return the down projection of both halves."""
+        name, source = f"{self.down}.weight", self.down_source
+        y = self.build.multiply(many, name, replace(source, column_scale=self.mask))
+        y = self.graph.op("Add", [y, self.build.vector(f"{self.down}.bias")])
+        picked = replace(source, shape=(source.shape[0], len(self.few)), columns=self.few)
+        weight = self.graph.stored(Dense(f"{name}.outliers", picked, transpose=True))[0]
+        y = self._plus(y, few, weight)
+        if source.tensor in self.factors.sites:
+            down, up = self.factors.pair(self.down, source.tensor, source.shape)
+            rows = self.graph.op("Gather", [down, self.graph.constant(self.few)], axis=0)
+            lowered = self._plus(self.graph.op("MatMul", [many, down]), few, rows)
+            y = self._plus(y, lowered, up)
+        return y
+
+    def _plus(self, y: ir.Value, x: ir.Value, weight: ir.Value) -> ir.Value:
+        return self.graph.op("Add", [y, self.graph.op("MatMul", [x, weight])])
+
+
+def split_feed_forward(build: EncoderBuilder, x: ir.Value, module: Mapping[str, str]) -> ir.Value:
+    """Write up projection, activation and down projection; adapters at either site read floats.
+
+    Args:
+        build: the encoder under construction.
+        x: (.., hidden) the block's input.
+        module: module names by role.
+    """
+    split = _Split(build, module)
+    return split.outer(*split.inner(x))
