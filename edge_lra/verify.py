@@ -73,7 +73,14 @@ def _stack(outputs: list[Outputs], name: str) -> Array:
 def compare(
     evidence: Evidence, task: str, problem_type: str | None, limits: Mapping[str, float]
 ) -> tuple[dict[str, float], list[Gate]]:
-    """Return the metrics a task is judged by, and its gates."""
+    """Return the metrics a task is judged by, and its gates.
+
+    Raises:
+        EdgeError: a limit is set on a metric that this task is not judged by.
+    """
+    names = gated_metrics(task, problem_type)
+    if odd := sorted(limits.keys() - names):
+        raise EdgeError(f"gates: found {odd[0]}, expected one of {', '.join(names)} for {task}")
     if task in ("feature-extraction", "sentence-embedding"):
         name = "last_hidden_state"
         rows = [
@@ -81,21 +88,26 @@ def compare(
         ]
         flat = [_stack(x, name) for x in (evidence.expected, evidence.found)]
         metrics = common(flat[0], flat[1]) | cosines(rows)
-        return metrics, gate(metrics, ["cosine_min"], limits)
+        return metrics, gate(metrics, names, limits)
     if task == "question-answering":
-        return _compare_spans(evidence, limits)
+        metrics = _compare_spans(evidence)
+        return metrics, gate(metrics, names, limits)
     expected, found = _stack(evidence.expected, "logits"), _stack(evidence.found, "logits")
     metrics = common(expected, found)
-    if problem_type == "regression":
-        return metrics, gate(metrics, ["relative_l2"], limits)
-    rule = independent_labels if problem_type == "multi_label_classification" else distributions
-    metrics |= rule(expected, found)
-    return metrics, gate(metrics, ["kl_mean", "top1_agreement"], limits)
+    if problem_type != "regression":
+        rule = independent_labels if problem_type == "multi_label_classification" else distributions
+        metrics |= rule(expected, found)
+    return metrics, gate(metrics, names, limits)
 
 
-def _compare_spans(
-    evidence: Evidence, limits: Mapping[str, float]
-) -> tuple[dict[str, float], list[Gate]]:
+def gated_metrics(task: str, problem_type: str | None) -> tuple[str, ...]:
+    """Return the metrics that have a limit for a task."""
+    if task in ("feature-extraction", "sentence-embedding"):
+        return ("cosine_min",)
+    return ("relative_l2",) if problem_type == "regression" else ("kl_mean", "top1_agreement")
+
+
+def _compare_spans(evidence: Evidence) -> dict[str, float]:
     """Compare start and end positions, each text's logits padded to the longest with -1e9."""
     longest = max(o["start_logits"].shape[-1] for o in evidence.expected)
 
@@ -106,8 +118,7 @@ def _compare_spans(
 
     expected, found = padded(evidence.expected), padded(evidence.found)
     real = expected > -1e8
-    metrics = common(expected[real], found[real]) | distributions(expected, found)
-    return metrics, gate(metrics, ["kl_mean", "top1_agreement"], limits)
+    return common(expected[real], found[real]) | distributions(expected, found)
 
 
 def adapter_survival(evidence: Evidence, oracle: Oracle) -> float:

@@ -128,6 +128,12 @@ def test_a_failed_gate_leaves_no_bundle_and_names_layers(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_gate_on_a_metric_of_another_task_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(EdgeError, match="gates: found cosine_min, expected one of kl_mean"):
+        export(request(tmp_path / "x.edge", gates={"cosine_min": 0.9}))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_adapter_without_effect_is_an_error(tmp_path: Path) -> None:
     idle = shutil.copytree(ADAPTER, tmp_path / "idle")
     tensors = load_file(idle / "adapter_model.safetensors")

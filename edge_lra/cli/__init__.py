@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from edge_lra import __version__
+from edge_lra.cli.adapter import adapter
 from edge_lra.cli.common import EdgeGroup
 from edge_lra.cli.export import export
 from edge_lra.cli.inspect import inspect
@@ -20,5 +21,5 @@ def main() -> None:
     """Take low-rank adapted models to devices: export, run, measure."""
 
 
-for command in (sample, export, run, profile, verify, inspect):
+for command in (sample, export, run, profile, verify, inspect, adapter):
     main.add_command(command)

@@ -74,7 +74,7 @@ def make_request(config: Config, options: dict[str, Any]) -> ExportRequest:
     from edge_lra.pipeline import ExportRequest
 
     adapters = [split_adapter(value) for value in options["adapters"]]
-    adapters = adapters or [(entry.name, Path(entry.path)) for entry in config.adapters]
+    adapters = adapters or [(entry.name, entry.path) for entry in config.adapters]
     labels = options["labels"].split(",") if options["labels"] else config.labels
     model = options["model"] or config.model
     name = config.name or default_name(adapters, model)
@@ -96,16 +96,16 @@ def make_request(config: Config, options: dict[str, Any]) -> ExportRequest:
     )
 
 
-def split_adapter(value: str) -> tuple[str | None, Path]:
+def split_adapter(value: str) -> tuple[str | None, str]:
     """Split `NAME=PATH`; a folder that holds a `=` in its name is a path."""
     name, found, path = value.partition("=")
-    return (name, Path(path)) if found and not Path(value).exists() else (None, Path(value))
+    return (name, path) if found and not Path(value).exists() else (None, value)
 
 
-def default_name(adapters: Sequence[tuple[str | None, Path]], model: str | None) -> str:
+def default_name(adapters: Sequence[tuple[str | None, str]], model: str | None) -> str:
     """Return the first adapter's name, or the last part of the model's."""
     if adapters:
-        return adapters[0][0] or adapters[0][1].resolve().name
+        return adapters[0][0] or Path(adapters[0][1]).resolve().name
     return Path(model or "model").name or "model"
 
 

@@ -11,12 +11,14 @@ from rich.table import Table
 
 def fidelity_table(fidelity: Mapping[str, Any]) -> Table:
     """Return metrics, limits and verdicts, an adapter after the other."""
-    title = f"Against the float model on {fidelity['texts']} texts, {fidelity['source']}"
+    reports = fidelity["reports"]
+    texts = dict.fromkeys(f"{r['texts']} texts, {r['source']}" for r in reports)
+    title = f"Against the float model on {' and '.join(texts)}"
     table = Table("adapter", "metric", title=escape(title), title_justify="left")
     for name in ("value", "limit"):
         table.add_column(name, justify="right")
     table.add_column("")
-    for report in fidelity["reports"]:
+    for report in reports:
         gates = {gate["name"]: gate for gate in report["gates"]}
         who = escape(report["adapter"] or "-")
         for name, value in sorted(report["metrics"].items(), key=lambda item: item[0] not in gates):

@@ -64,7 +64,7 @@ def prove_again(bundle: Path, data: Path) -> dict[str, Any]:
     request = ExportRequest(
         out=bundle,
         model=config.model,
-        adapters=[(entry.name, Path(entry.path)) for entry in config.adapters],
+        adapters=[(entry.name, entry.path) for entry in config.adapters],
         mode="factored" if manifest["mode"] == "factored" else "merge",
         scheme=manifest["scheme"],
         task=manifest["task"],

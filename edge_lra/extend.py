@@ -1,0 +1,175 @@
+"""Put a further adapter into a finished factored bundle; its base data stays as it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_lra.adapters import Adapter
+from edge_lra.bundle import MANIFEST, check_files, load_manifest, staged
+from edge_lra.errors import EdgeError
+from edge_lra.golden import NAME as GOLDEN
+from edge_lra.golden import read_golden, write_golden
+from edge_lra.graph.factors import AdapterInput
+from edge_lra.packing import write_adapters, write_manifest
+from edge_lra.pipeline import ExportRequest, Inputs, Progress, read_inputs
+
+
+@dataclass(frozen=True)
+class AddRequest:
+    """All that adding an adapter needs.
+
+    Attributes:
+        bundle: a factored bundle.
+        name: what to call the adapter; None for its folder's name.
+        model: the base checkpoint; None for the one the bundle was made from.
+        labels: names of the adapter's outputs; None for the bundle's.
+        data: text for verification; None for the built-in sentences.
+    """
+
+    bundle: Path
+    adapter: str | Path
+    name: str | None = None
+    model: str | None = None
+    labels: Sequence[str] | None = None
+    data: Path | None = None
+    gates: Mapping[str, float] = field(default_factory=dict)
+    verify: bool = True
+
+
+def add_adapter(request: AddRequest, progress: Progress | None = None) -> str:
+    """Write the adapter into the bundle and prove it against the float model.
+
+    Returns:
+        The adapter's name.
+
+    Raises:
+        EdgeError: the bundle takes no adapters or not this one; it is left as it was.
+        GateError: the adapter's answers were not close enough; the bundle is left as it was.
+    """
+    manifest = load_manifest(request.bundle)
+    check_files(request.bundle, manifest)
+    if not manifest["adapter_inputs"]:
+        raise EdgeError(
+            f"{request.bundle}: found a {manifest['mode']} bundle, expected one whose adapters are "
+            "inputs; export it with --factored"
+        )
+    export_request = as_export(request, manifest)
+    inputs = read_inputs(export_request)
+    (adapter,) = inputs.adapters
+    slots = [read_input(item) for item in manifest["adapter_inputs"]]
+    check_fits(request.bundle, manifest, inputs, slots)
+    if request.verify:
+        import edge_lra.proof as proof
+    with staged(request.bundle) as folder:
+        link_files(request.bundle, manifest, folder)
+        labels = request.labels or manifest["labels"]
+        fingerprint = manifest["base_fingerprint"]
+        entries = write_adapters(folder, [adapter], slots, labels, fingerprint)
+        check_labels(request, entries[adapter.name]["labels"])
+        manifest["adapters"] |= entries
+        manifest["default_adapter"] = manifest["default_adapter"] or adapter.name
+        write_manifest(folder, manifest)
+        if request.verify:
+            reports = proof.prove(folder, inputs, export_request, progress)
+            cases = read_golden(request.bundle, manifest) + proof.golden_cases(reports)
+            (folder / GOLDEN).unlink(missing_ok=True)  # a link: its other name keeps the old
+            manifest["golden"] = write_golden(folder, cases)
+            fresh = proof.summary(reports, export_request)
+            known = manifest["fidelity"] or {"reports": []}
+            manifest["fidelity"] = {"reports": known["reports"] + fresh["reports"]}
+            manifest["versions"] |= proof.versions()
+        write_manifest(folder, manifest)
+    return adapter.name
+
+
+def as_export(request: AddRequest, manifest: Mapping[str, Any]) -> ExportRequest:
+    """Return the export whose proof the adapter has to pass."""
+    return ExportRequest(
+        out=request.bundle,
+        model=request.model or manifest["base_model"],
+        adapters=[(request.name, request.adapter)],
+        mode="factored",
+        scheme=manifest["scheme"],
+        task=manifest["task"],
+        labels=request.labels,
+        data=request.data,
+        gates=request.gates,
+    )
+
+
+def read_input(item: Mapping[str, Any]) -> AdapterInput:
+    """Return an adapter input as the manifest records it."""
+    tensors, shape = tuple(item["tensors"]), tuple(item["shape"])
+    return AdapterInput(item["name"], tensors, item["role"], shape, item["index"])
+
+
+def check_fits(
+    bundle: Path, manifest: Mapping[str, Any], inputs: Inputs, slots: Sequence[AdapterInput]
+) -> None:
+    """Refuse an adapter that the bundle has no place for.
+
+    Raises:
+        EdgeError: names the tensor.
+    """
+    (adapter,) = inputs.adapters
+    if adapter.name in manifest["adapters"]:
+        raise EdgeError(
+            f"{bundle}: found an adapter {adapter.name!r} in it, expected a new name; "
+            "give NAME=PATH"
+        )
+    known = {tensor for slot in slots for tensor in slot.tensors}
+    if manifest["family"] != inputs.recipe.family:
+        raise EdgeError(
+            f"{inputs.checkpoint.path}: found family {inputs.recipe.family}, expected "
+            f"{manifest['family']}; give the bundle's base with --model"
+        )
+    missing = [tensor for tensor in adapter.sites if tensor not in known]
+    if missing:
+        raise EdgeError(
+            f"{adapter.path}: {missing[0]}: found factors for a site the bundle does not declare, "
+            "expected its sites only; export it again with --sites all-linear"
+        )
+    whole = [tensor for tensor in brought(adapter, inputs) if tensor not in known]
+    if whole:
+        raise EdgeError(
+            f"{adapter.path}: {whole[0]}: found a whole tensor, but the bundle's own is not an "
+            "input; export the bundle with this adapter among its --adapter"
+        )
+
+
+def brought(adapter: Adapter, inputs: Inputs) -> list[str]:
+    """Return the whole tensors an adapter brings for the bundle's task."""
+    from edge_lra.pipeline import brought_tensors
+
+    return list(brought_tensors(adapter, inputs, factored=True))
+
+
+def check_labels(request: AddRequest, found: Sequence[str] | None) -> None:
+    """Refuse label names that are not as many as the adapter's outputs.
+
+    Raises:
+        EdgeError: the counts differ.
+    """
+    if request.labels is not None and list(request.labels) != found:
+        raise EdgeError(
+            f"labels: found {len(request.labels)}, expected {len(found or ())}, one for each "
+            "output of the adapter's head"
+        )
+
+
+def link_files(bundle: Path, manifest: Mapping[str, Any], folder: Path) -> None:
+    """Give every file of a bundle a second name in `folder`, or a copy where links are refused."""
+    for name in manifest["files"]:
+        if name == MANIFEST:
+            continue
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(bundle / name, target)
+        except OSError:
+            shutil.copyfile(bundle / name, target)
