@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,23 @@ class GraphBuilder:
         if dtype is not None:
             result.dtype = dtype
         return result
+
+    def choose(
+        self, condition: ir.Value, then: Callable[[], ir.Value], other: Callable[[], ir.Value]
+    ) -> ir.Value:
+        """Add an If whose branches write their nodes themselves and read the outer graph."""
+        branches = {}
+        for key, write in (("then_branch", then), ("else_branch", other)):
+            outer, self.nodes = self.nodes, []
+            result = write()
+            graph = ir.Graph([], [result], nodes=self.nodes, name=self._name(key))
+            branches[key] = ir.AttrGraph(key, graph)
+            self.nodes = outer
+        name = self._name("If")
+        output = ir.Value(name=f"{name}.0")
+        attributes = list(branches.values())
+        self.nodes.append(ir.Node("", "If", [condition], attributes, outputs=[output], name=name))
+        return output
 
     def shared(self, op: str, x: ir.Value, outputs: int) -> tuple[ir.Value, ...]:
         """Add `op(x)` once for all who ask for it."""

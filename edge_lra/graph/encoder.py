@@ -68,6 +68,14 @@ class Smoothed:
     divisor: Array  # (hidden,) float64
 
 
+@dataclass(frozen=True)
+class Mask:
+    """The key padding mask (batch, sequence) int32, and whether it is 1 throughout."""
+
+    value: ir.Value
+    full: ir.Value
+
+
 class EncoderBuilder:
     """Writes the fused encoder graph of one plan."""
 
@@ -187,7 +195,7 @@ class EncoderBuilder:
         count = graph.op("CumSum", [used, graph.constant(np.array(1, np.int64))])
         return graph.op("Add", [graph.op("Mul", [count, used]), pad])
 
-    def layer(self, x: ir.Value, mask: ir.Value, index: int) -> ir.Value:
+    def layer(self, x: ir.Value, mask: Mask, index: int) -> ir.Value:
         """Write one attention and feed-forward layer."""
         module = {role: name.format(i=index) for role, name in self.plan.recipe.layer.items()}
         heads = int(self.plan.recipe.size(self.plan.config, "heads"))
@@ -195,15 +203,34 @@ class EncoderBuilder:
         tensors = [self.source(f"{name}.weight").tensor for name in readers]
         self.factors.share(x, readers[0].rsplit(".", 1)[0], tensors)
         query, key, value = (self.linear(x, name) for name in readers)
-        context = self.graph.op(
-            "MultiHeadAttention", [query, key, value, None, mask], domain=MICROSOFT, num_heads=heads
-        )
+        context = self.attention([query, key, value], mask, heads)
         x = self.residual_norm(self.linear(context, module["output"]), x, module["attention_norm"])
         if self.plan.scheme.smooths:
             y = split_feed_forward(self, x, module)
         else:
             y = self.linear(self.activation(self.linear(x, module["up"])), module["down"])
         return self.residual_norm(y, x, module["output_norm"])
+
+    def attention(self, readers: list[ir.Value], mask: Mask, heads: int) -> ir.Value:
+        """Attend to the tokens the mask names.
+
+        onnxruntime's quick kernel takes no mask, so a batch without padding goes without:
+        MiniLM 8x128 53.9 -> 47.0 ms, 1x128 6.4 -> 6.1 (1 thread).
+        """
+
+        def attend(*masks: ir.Value | None) -> ir.Value:
+            inputs = [*readers, *masks]
+            context = self.graph.op("MultiHeadAttention", inputs, MICROSOFT, num_heads=heads)
+            context.type = ir.TensorType(ir.DataType.FLOAT)
+            return context
+
+        return self.graph.choose(mask.full, attend, lambda: attend(None, mask.value))
+
+    def mask(self, given: ir.Value) -> Mask:
+        """Prepare the attention mask (batch, sequence) once for all layers."""
+        lowest = self.graph.op("ReduceMin", [given], keepdims=0)
+        full = self.graph.op("Cast", [lowest], to=int(ir.DataType.BOOL))
+        return Mask(self.graph.op("Cast", [given], to=int(ir.DataType.INT32)), full)
 
     def whole(self, name: str) -> Array:
         """Read a small vector now."""
@@ -248,7 +275,7 @@ class EncoderBuilder:
             zero = self.graph.constant(np.array(0, np.int64))
             types = self.graph.op("Mul", [values["input_ids"], zero])
         x = self.embeddings(values["input_ids"], types)
-        mask = self.graph.op("Cast", [values["attention_mask"]], to=int(ir.DataType.INT32))
+        mask = self.mask(values["attention_mask"])
         for index in range(int(self.plan.recipe.size(self.plan.config, "layers"))):
             x = self.layer(x, mask, index)
             smooth = self.smoothed.pop(str(x.name), None)

@@ -82,6 +82,17 @@ def test_the_float_graph_gives_the_oracles_answers(tmp_path: Path, family: str, 
         np.testing.assert_allclose(found[name][pick], values[pick], atol=2e-5)
 
 
+def test_a_batch_without_padding_gives_the_masked_answers(tmp_path: Path) -> None:
+    task = "feature-extraction"
+    base = checkpoint(tmp_path / "base", "bert", task)
+    feeds = tokens(export(base, tmp_path / "out", "none", task))
+    (padded,) = run(tmp_path / "out", feeds).values()
+    (rest,) = run(tmp_path / "out", {name: v[[0, 2]] for name, v in feeds.items()}).values()
+    np.testing.assert_allclose(rest, padded[[0, 2]], atol=2e-6)
+    (short,) = run(tmp_path / "out", {name: v[1:2, :11] for name, v in feeds.items()}).values()
+    np.testing.assert_allclose(short, padded[1:2, :11], atol=2e-6)
+
+
 def test_the_int8_graph_stays_close_to_the_oracle(tmp_path: Path) -> None:
     base = checkpoint(tmp_path / "base", "bert", "feature-extraction")
     built = export(base, tmp_path / "out", "int8", "feature-extraction")

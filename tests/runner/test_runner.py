@@ -377,6 +377,21 @@ def test_classify_keeps_order_and_takes_the_adapters_labels(factored: Path) -> N
     assert runner.classify([]) == []
 
 
+def test_text_runs_without_padding(factored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Runner.load(factored)
+    masks = []
+    run = runner.run
+
+    def watch(inputs: Mapping[str, Any], adapter: Any) -> dict[str, np.ndarray]:
+        masks.append(inputs["attention_mask"])
+        return run(inputs, adapter)
+
+    monkeypatch.setattr(runner, "run", watch)
+    runner.classify(["good", "bad film", "film", "good good good", "bad"] * 10)
+    assert all(mask.all() for mask in masks)
+    assert [len(mask) for mask in masks] == [16, 14, 10, 10]
+
+
 def test_multi_label_scores_are_sigmoids(tmp_path: Path) -> None:
     kind = "multi_label_classification"
     bundle = make_bundle(
