@@ -4,11 +4,12 @@ READY := $(VENV)/.ready
 
 DEMO := build/demo
 OLDEST := .cache/onnxruntime-1.20.0
+QEMU := .cache/qemu/qemu-x86_64-static
 
 .PHONY: venv test demo
 venv: $(READY)
 
-test: $(READY) $(OLDEST)/.ready
+test: $(READY) $(OLDEST)/.ready $(QEMU)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -30,4 +31,15 @@ $(READY): pyproject.toml constraints.txt
 $(OLDEST)/.ready: | $(READY)
 	rm -rf $(OLDEST)
 	$(BIN)/pip install --quiet --no-deps --target $(OLDEST) onnxruntime==1.20.0
+	touch $@
+
+# A processor without VNNI, for the test that int8 never saturates (Debian or Ubuntu).
+$(QEMU):
+	rm -rf $(@D)
+	mkdir -p $(@D)/unpacked
+	cd $(@D) && { apt-get download -qq qemu-user-static || \
+	  { apt-get update -qq && apt-get download -qq qemu-user-static; }; }
+	dpkg -x $(@D)/*.deb $(@D)/unpacked
+	mv $(@D)/unpacked/usr/bin/$(@F) $@
+	rm -r $(@D)/unpacked $(@D)/*.deb
 	touch $@
