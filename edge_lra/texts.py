@@ -32,8 +32,14 @@ def read_texts(path: Path) -> list[Row]:
         rows = [row for row in readers[path.suffix](path) if row.text.strip()]
     except FileNotFoundError:
         raise EdgeError(f"{path}: found no such file; check --data") from None
-    except (UnicodeDecodeError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise EdgeError(f"{path}: found {error}, expected UTF-8 rows with a text column") from None
+    except OSError as error:
+        raise EdgeError(f"{path}: found {error.strerror}, expected a readable file") from None
+    except (KeyError, TypeError):
+        raise EdgeError(
+            f"{path}: found a row without 'text', expected it in each, named in a header or key"
+        ) from None
+    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
+        raise EdgeError(f"{path}: found {error}, expected rows of UTF-8 text") from None
     if not rows:
         raise EdgeError(f"{path}: found no text, expected at least one line")
     return rows
@@ -50,15 +56,15 @@ def _table(path: Path) -> Iterator[Row]:
         else:
             rows = csv.DictReader(file)
         for row in rows:
-            yield Row(row["text"], row.get("label"))
+            yield Row(row["text"] or "", row.get("label"))
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.strip():
             row = json.loads(line)
-            label = row.get("label")
-            yield Row(str(row["text"]), None if label is None else str(label))
+            text, label = str(row["text"]), row.get("label")
+            yield Row(text, None if label is None else str(label))
 
 
 def built_in_texts() -> list[Row]:

@@ -45,6 +45,8 @@ def describe(path: Path) -> dict[str, Any]:
     for marker, read in kinds.items():
         if (path / marker).is_file():
             return read(path)
+    if not path.is_dir():
+        raise EdgeError(f"{path}: found no such folder, expected a bundle or a model")
     raise EdgeError(f"{path}: found none of {', '.join(kinds)}; expected a bundle or a model")
 
 
