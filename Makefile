@@ -6,7 +6,7 @@ DEMO := build/demo
 OLDEST := .cache/onnxruntime-1.20.0
 QEMU := .cache/qemu/qemu-x86_64-static
 
-.PHONY: venv test demo
+.PHONY: venv test demo bench
 venv: $(READY)
 
 test: $(READY) $(OLDEST)/.ready $(QEMU)
@@ -21,6 +21,12 @@ demo: $(READY)
 	cd $(DEMO) && $(CURDIR)/$(BIN)/edge-lra export --merge
 	cd $(DEMO) && $(CURDIR)/$(BIN)/edge-lra run --text "A fine film, warm and funny."
 	cd $(DEMO) && $(CURDIR)/$(BIN)/edge-lra profile
+
+bench: $(READY)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python tests/benchmarks/encoder.py
+	$(BIN)/python tests/benchmarks/export.py
+	$(BIN)/python tests/benchmarks/import_time.py
 
 $(READY): pyproject.toml constraints.txt
 	python3 -m venv $(VENV)
