@@ -93,7 +93,7 @@ def export(request: ExportRequest, progress: Progress | None = None) -> Path:
         write_manifest(folder, manifest)
         if request.verify:
             reports = proof.prove(folder, inputs, request, progress)
-            manifest["fidelity"] = proof.summary(reports, request)
+            manifest["fidelity"] = proof.summary(reports)
             manifest["golden"] = write_golden(folder, proof.golden_cases(reports))
             manifest["versions"] |= proof.versions()
         write_manifest(folder, manifest)

@@ -9,13 +9,12 @@ from typing import Any
 
 from edge_lra import golden
 from edge_lra.adapters import Adapter
-from edge_lra.errors import GateError
-from edge_lra.metrics import Array
+from edge_lra.errors import EdgeError, GateError
 from edge_lra.oracle import Oracle
 from edge_lra.pipeline import ExportRequest, Inputs, Progress, random_ids
 from edge_lra.runner import Runner
 from edge_lra.texts import built_in_texts, read_texts
-from edge_lra.verify import Report, adapter_survival, check, collect, compare, layer_errors
+from edge_lra.verify import Basis, Report, adapter_survival, check, collect, compare, layer_errors
 
 MAX_TEXTS = 256
 MIN_SURVIVAL = 0.5
@@ -30,11 +29,11 @@ def prove(
         GateError: a gate failed, or the adapter's effect did not survive.
     """
     runner = Runner.load(folder, verify="never")
-    tokens = token_inputs(runner, inputs, request.data)
+    basis = choose_basis(runner, inputs, request.data)
     adapters: tuple[Adapter | None, ...] = inputs.adapters or (None,)
     reports = []
     for index, adapter in enumerate(adapters):
-        reports.append(prove_one(runner, inputs, request, tokens, adapter))
+        reports.append(prove_one(runner, inputs, request, basis, adapter))
         if progress:
             progress("verify", index + 1, len(adapters))
     return reports
@@ -44,7 +43,7 @@ def prove_one(
     runner: Runner,
     inputs: Inputs,
     request: ExportRequest,
-    tokens: dict[str, Array],
+    basis: Basis,
     adapter: Adapter | None,
 ) -> Report:
     """Hold one adapter's answers, or the base's, against the oracle's."""
@@ -55,7 +54,7 @@ def prove_one(
     oracle = Oracle(
         inputs.checkpoint.path, inputs.task, path, task_type, len(labels) if labels else None
     )
-    evidence = collect(runner, oracle, tokens, chosen)
+    evidence = collect(runner, oracle, basis, chosen)
     metrics, gates = compare(evidence, inputs.task, manifest["problem_type"], request.gates)
     report = Report(adapter.name if adapter else None, metrics, gates, evidence)
     if not report.passed:
@@ -71,22 +70,30 @@ def prove_one(
     return report
 
 
-def token_inputs(runner: Runner, inputs: Inputs, data: Path | None) -> dict[str, Array]:
-    """Return the tokens of the text to verify with, or random ids without a tokenizer."""
+def choose_basis(runner: Runner, inputs: Inputs, data: Path | None) -> Basis:
+    """Return the text to verify with, or random ids where there is no tokenizer.
+
+    Raises:
+        EdgeError: there is text, but no tokenizer.
+    """
     if runner.manifest["tokenizer"] is None:
-        return random_ids(inputs, 64, min(32, runner.manifest["max_length"]))
+        if data is not None:
+            raise EdgeError(
+                f"{inputs.checkpoint.path}: found no tokenizer.json, expected one for {data}; "
+                "leave --data out to verify with random ids"
+            )
+        length = min(32, runner.manifest["max_length"])
+        return Basis(random_ids(inputs, 64, length), "random ids (no tokenizer)")
     rows = read_texts(data) if data else built_in_texts()
     texts = [row.text for row in rows[:MAX_TEXTS]]
-    if inputs.task == "question-answering":
-        return dict(runner.tokenize(texts, texts[1:] + texts[:1]).inputs)
-    return dict(runner.tokenize(texts).inputs)
+    pairs = texts[1:] + texts[:1] if inputs.task == "question-answering" else None
+    tokens = runner.tokenize(texts, pairs)
+    return Basis(tokens.inputs, data.name if data else "built-in sentences", tokens.truncated)
 
 
-def summary(reports: Sequence[Report], request: ExportRequest) -> dict[str, Any]:
+def summary(reports: Sequence[Report]) -> dict[str, Any]:
     """Return the manifest's fidelity entry."""
-    source = str(request.data.name) if request.data else "built-in sentences"
-    texts = len(reports[0].evidence.inputs)
-    return {"reports": [{**r.as_dict(), "source": source, "texts": texts} for r in reports]}
+    return {"reports": [report.as_dict() for report in reports]}
 
 
 def golden_cases(reports: Sequence[Report]) -> list[golden.Case]:

@@ -20,9 +20,19 @@ EFFECT_ROWS = 16
 
 
 @dataclass(frozen=True)
+class Basis:
+    """What both models are fed: tokens (texts, sequence), and where they come from."""
+
+    tokens: Mapping[str, Array]
+    source: str
+    truncated: int = 0  # texts cut at the maximum length
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What was fed and what both models answered, a text an entry."""
 
+    basis: Basis
     inputs: list[dict[str, Array]]
     expected: list[Outputs]
     found: list[Outputs]
@@ -44,8 +54,14 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        gates = [g.as_dict() for g in self.gates]
-        return {"adapter": self.adapter, "metrics": self.metrics, "gates": gates}
+        return {
+            "adapter": self.adapter,
+            "source": self.evidence.basis.source,
+            "texts": len(self.evidence.inputs),
+            "truncated": self.evidence.basis.truncated,
+            "metrics": self.metrics,
+            "gates": [g.as_dict() for g in self.gates],
+        }
 
 
 def _per_text(inputs: Mapping[str, Array]) -> Iterable[dict[str, Array]]:
@@ -54,13 +70,11 @@ def _per_text(inputs: Mapping[str, Array]) -> Iterable[dict[str, Array]]:
         yield {name: values[row : row + 1, :length] for name, values in inputs.items()}
 
 
-def collect(
-    runner: Runner, oracle: Oracle, inputs: Mapping[str, Array], adapter: str | None
-) -> Evidence:
+def collect(runner: Runner, oracle: Oracle, basis: Basis, adapter: str | None) -> Evidence:
     """Run every text through both models, one text a batch."""
-    rows = list(_per_text(inputs))
+    rows = list(_per_text(basis.tokens))
     expected = [oracle.run(row) for row in rows]
-    return Evidence(rows, expected, [runner.run(row, adapter=adapter) for row in rows])
+    return Evidence(basis, rows, expected, [runner.run(row, adapter=adapter) for row in rows])
 
 
 def _stack(outputs: list[Outputs], name: str) -> Array:

@@ -13,7 +13,13 @@ import numpy.typing as npt
 
 from edge_lra.adapters.kinds import LowRank
 from edge_lra.adapters.options import HONOURED, Options, read_options
-from edge_lra.checkpoint import TensorInfo, open_tensor_file, read_config, read_rows
+from edge_lra.checkpoint import (
+    ADAPTER_WEIGHTS,
+    TensorInfo,
+    open_tensor_file,
+    read_config,
+    read_rows,
+)
 from edge_lra.errors import EdgeError
 
 Array = npt.NDArray[Any]
@@ -103,18 +109,25 @@ def _config_file(folder: Path) -> Path:
     )
 
 
+def find_weights(folder: Path) -> Path:
+    """Return the file of an adapter's tensors.
+
+    Raises:
+        EdgeError: the folder has none.
+    """
+    for name in ADAPTER_WEIGHTS:
+        if (folder / name).exists():
+            return folder / name
+    raise EdgeError(
+        f"{folder}: found no weights, expected {' or '.join(ADAPTER_WEIGHTS)}; "
+        "is the folder complete?"
+    )
+
+
 def _read_tensors(folder: Path) -> tuple[Path, dict[str, Array]]:
     """Return the adapter's tensors with PEFT's prefix, which all or none of them have, removed."""
-    for name in ("adapter_model.safetensors", "adapter_model.bin"):
-        path = folder / name
-        if path.exists():
-            file = open_tensor_file(path)
-            break
-    else:
-        raise EdgeError(
-            f"{folder}: found no weights, expected adapter_model.safetensors or adapter_model.bin; "
-            "is the folder complete?"
-        )
+    path = find_weights(folder)
+    file = open_tensor_file(path)
     prefixed = [key for key in file.tensors if key.startswith(PEFT_PREFIX)]
     if prefixed and len(prefixed) != len(file.tensors):
         odd = min(set(file.tensors) - set(prefixed))

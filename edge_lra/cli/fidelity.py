@@ -12,8 +12,7 @@ from rich.table import Table
 def fidelity_table(fidelity: Mapping[str, Any]) -> Table:
     """Return metrics, limits and verdicts, an adapter after the other."""
     reports = fidelity["reports"]
-    texts = dict.fromkeys(f"{r['texts']} texts, {r['source']}" for r in reports)
-    title = f"Against the float model on {' and '.join(texts)}"
+    title = f"Against the float model on {' and '.join(dict.fromkeys(map(basis, reports)))}"
     table = Table("adapter", "metric", title=escape(title), title_justify="left")
     for name in ("value", "limit"):
         table.add_column(name, justify="right")
@@ -28,3 +27,9 @@ def fidelity_table(fidelity: Mapping[str, Any]) -> Table:
             table.add_row(who, name, f"{value:.4g}", limit, verdict)
             who = ""
     return table
+
+
+def basis(report: Mapping[str, Any]) -> str:
+    """Return what a report rests on."""
+    cut = f", {report['truncated']} of them cut at the maximum length"
+    return f"{report['texts']} texts, {report['source']}{cut if report['truncated'] else ''}"

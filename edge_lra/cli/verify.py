@@ -72,4 +72,4 @@ def prove_again(bundle: Path, data: Path) -> dict[str, Any]:
         data=data,
         gates=config.gates,
     )
-    return summary(prove(bundle, read_inputs(request), request, None), request)
+    return summary(prove(bundle, read_inputs(request), request, None))

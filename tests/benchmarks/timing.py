@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import engines
@@ -37,13 +38,21 @@ def time_once(run: Run, tokens: Tokens) -> float:
 def time_in_turns(
     runs: Mapping[str, Run], tokens: Tokens, rounds: int, pause_s: float
 ) -> dict[str, dict[str, float]]:
-    """Run every engine once a round, in alternating order, so that drift meets all alike."""
+    """Run every engine once a round, in a new order each, so that drift meets all alike.
+
+    No engine runs twice in a row: its weights would still be in the cache.
+    """
     for run in runs.values():
         for _ in range(WARMUP):
             run(tokens)
     latencies: dict[str, list[float]] = {name: [] for name in runs}
-    for round_number in range(rounds):
-        for name in runs if round_number % 2 == 0 else reversed(runs):
+    random, order = Random(0), list(runs)
+    for _ in range(rounds):
+        last = order[-1]
+        random.shuffle(order)
+        if order[0] == last:
+            order.append(order.pop(0))
+        for name in order:
             time.sleep(pause_s)
             latencies[name].append(time_once(runs[name], tokens))
     return {
