@@ -101,8 +101,14 @@ def adapter_labels(
     return list(labels if fits else config_labels({}, counts[0]))
 
 
-def copy_tokenizer(checkpoint: Path, folder: Path) -> dict[str, Any] | None:
-    """Copy tokenizer and config; return the manifest's entry for the tokenizer."""
+def copy_tokenizer(
+    checkpoint: Path, folder: Path, adapters: Sequence[Adapter]
+) -> dict[str, Any] | None:
+    """Copy tokenizer and config; return the manifest's entry for the tokenizer.
+
+    PEFT's model for question answering drops `token_type_ids`, in training as well: for such an
+    adapter text gets zeros.
+    """
     for name in COPIED:
         if (checkpoint / name).is_file():
             shutil.copyfile(checkpoint / name, folder / name)
@@ -113,7 +119,12 @@ def copy_tokenizer(checkpoint: Path, folder: Path) -> dict[str, Any] | None:
     added = json.loads(file.read_text(encoding="utf-8")).get("added_tokens", [])
     pad_id = config.get("pad_token_id") or 0
     token = next((t["content"] for t in added if t["id"] == pad_id), "[PAD]")
-    return {"file": file.name, "pad_id": pad_id, "pad_token": token}
+    return {
+        "file": file.name,
+        "pad_id": pad_id,
+        "pad_token": token,
+        "token_types": all(adapter.task_type != "QUESTION_ANS" for adapter in adapters),
+    }
 
 
 def base_manifest(

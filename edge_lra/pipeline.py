@@ -279,7 +279,7 @@ def write_content(
         "head": head,
         "base_fingerprint": fingerprint,
         "base_model": inputs.model,
-        "tokenizer": copy_tokenizer(inputs.checkpoint.path, folder),
+        "tokenizer": copy_tokenizer(inputs.checkpoint.path, folder, inputs.adapters),
         "fidelity": None,
         "golden": {"count": 0, "adapters": []},
     }

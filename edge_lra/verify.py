@@ -176,17 +176,19 @@ def layer_errors(
             wanted[value.name] = value
     hidden = oracle.hidden_states(inputs)
     names = [LAYER_OUTPUT.format(i=i) for i in range(len(hidden))]
-    names = [name for name in names if name in wanted]
+    if names[-1] not in wanted:
+        names[-1] = "last_hidden_state"
     for name in names:
-        wanted[name].type = ir.TensorType(ir.DataType.FLOAT)
-        model.graph.outputs.append(wanted[name])
+        if wanted[name] not in model.graph.outputs:
+            wanted[name].type = ir.TensorType(ir.DataType.FLOAT)
+            model.graph.outputs.append(wanted[name])
     probe = bundle / "probe.onnx"
     ir.save(model, probe)
     try:
         found = onnxruntime.InferenceSession(probe).run(names, {**inputs, **feeds})
     finally:
         probe.unlink()
-    return [common(e, f)["relative_l2"] for e, f in zip(hidden, found, strict=False)]
+    return [common(e, f)["relative_l2"] for e, f in zip(hidden, found, strict=True)]
 
 
 def check(report: Report, layers: list[float] | None = None) -> None:

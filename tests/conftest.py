@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import peft
@@ -12,18 +13,28 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-WORDS = [*SPECIAL, "a", "fine", "film", "this", "is", "what", "bore", "good", "bad", "not", "."]
+PIECES = ["##s", "##ly", "##m"]
+WORDS = ["a", "fine", "film", "this", "is", "what", "bore", "good", "bad", "not", "."]
+VOCABULARY = [*SPECIAL, *PIECES, *WORDS]
 
 
-def write_tokenizer(path: Path) -> None:
-    """Write a tokenizer that knows WORDS, in BERT's form."""
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, "[UNK]"))
+def _write_tokenizer(path: Path, types: bool = True) -> int:
+    """Write a tokenizer that knows VOCABULARY, in BERT's form; return the vocabulary's size."""
+    ids = {piece: index for index, piece in enumerate(VOCABULARY)}
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    inputs = ["input_ids", *(["token_type_ids"] if types else []), "attention_mask"]
     names = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
     transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=40, **names
+        tokenizer_object=tokenizer, model_max_length=40, model_input_names=inputs, **names
     ).save_pretrained(path)
+    return len(VOCABULARY)
+
+
+@pytest.fixture
+def write_tokenizer() -> Callable[..., int]:
+    return _write_tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +42,7 @@ def tiny_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with `model` (a BERT encoder) and `adapter` (a classifier's)."""
     folder = tmp_path_factory.mktemp("tiny")
     config = transformers.BertConfig(
-        vocab_size=len(WORDS),
+        vocab_size=len(VOCABULARY),
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -40,7 +51,7 @@ def tiny_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     torch.manual_seed(0)
     transformers.BertModel(config).save_pretrained(folder / "model")
-    write_tokenizer(folder / "model")
+    _write_tokenizer(folder / "model")
     base = transformers.BertForSequenceClassification.from_pretrained(folder / "model")
     lora = peft.LoraConfig(
         task_type="SEQ_CLS", r=4, lora_alpha=16, target_modules=["query", "value"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,8 +125,7 @@ def entities(
         raise EdgeError(f"aggregation: found {aggregation!r}, expected simple or first")
     names = _label_names(labels, logits.shape[-1])
     scores = softmax(logits)
-    # Name of an entity, and (place, label) of each of its tokens.
-    groups: list[tuple[str, list[tuple[int, int]]]] = []
+    groups: list[_Group] = []
     last, word, best = "O", None, 0
     for place in range(len(encoding.ids)):
         if encoding.special_tokens_mask[place]:
@@ -137,24 +136,32 @@ def entities(
         word = encoding.word_ids[place]
         begins, kind = _split(names[best])
         if kind != "O":
-            if kind == last and (inner or not begins):
-                groups[-1][1].append((place, best))
-            else:
-                groups.append((names[best], [(place, best)]))
+            if kind != last or (begins and not inner):
+                groups.append(_Group(kind, place))
+            groups[-1].last = place
+            if not inner:  # with "first", a word's later tokens have no say
+                groups[-1].scores.append(float(scores[place, best]))
         last = kind
-    return [_entity(name, tokens, scores, encoding, text) for name, tokens in groups]
+    return [_entity(group, encoding, text) for group in groups]
+
+
+@dataclass
+class _Group:
+    """The tokens of an entity to be, and the scores that count."""
+
+    kind: str
+    first: int
+    last: int = 0
+    scores: list[float] = field(default_factory=list)
 
 
 def _split(name: str) -> tuple[bool, str]:
     return (name[0] == "B", name[2:]) if name[:2] in ("B-", "I-") else (False, name)
 
 
-def _entity(
-    name: str, tokens: list[tuple[int, int]], scores: np.ndarray, encoding: Encoding, text: str
-) -> Entity:
-    start, end = encoding.offsets[tokens[0][0]][0], encoding.offsets[tokens[-1][0]][1]
-    score = float(np.mean([scores[token] for token in tokens]))
-    return Entity(_split(name)[1], text[start:end], start, end, score)
+def _entity(group: _Group, encoding: Encoding, text: str) -> Entity:
+    start, end = encoding.offsets[group.first][0], encoding.offsets[group.last][1]
+    return Entity(group.kind, text[start:end], start, end, float(np.mean(group.scores)))
 
 
 def best_span(

@@ -115,7 +115,7 @@ class TextEncoder:
         columns = {
             "input_ids": encoding.ids,
             "attention_mask": encoding.attention_mask,
-            "token_type_ids": encoding.type_ids,
+            "token_type_ids": self._types(encoding),
         }
         inputs = {
             name: np.array([[columns[name][place] for place in keep]], np.int64)
@@ -146,8 +146,13 @@ class TextEncoder:
             size = len(encoding.ids)
             columns["input_ids"][row, :size] = encoding.ids
             columns["attention_mask"][row, :size] = encoding.attention_mask
-            columns["token_type_ids"][row, :size] = encoding.type_ids
+            columns["token_type_ids"][row, :size] = self._types(encoding)
         return {name: columns[name] for name in self._names if name in columns}
+
+    def _types(self, encoding: Encoding) -> list[int]:
+        """Return which of a pair each token is of, or zeros where the model never saw it."""
+        known = (self._info or {}).get("token_types", True)
+        return list(encoding.type_ids) if known else [0] * len(encoding.ids)
 
     def _tokenizers(self) -> tuple[Tokenizer, Tokenizer]:
         """Return one that truncates and one that does not; their settings never change."""
