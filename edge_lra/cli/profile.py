@@ -34,7 +34,9 @@ class ShapeType(ShapeBase):
 
 @click.command()
 @bundle_argument
-@click.option("--shape", "shapes", type=ShapeType(), multiple=True, metavar="1x128")
+@click.option(
+    "--shape", "shapes", type=ShapeType(), multiple=True, metavar="1x128", help="Texts x tokens."
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--runs", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--against", type=click.Path(path_type=Path), metavar="B2", help="Run in turns.")
@@ -62,7 +64,7 @@ def profile(
     config = load_config(Path.cwd())
     found = measure(
         find_bundle(bundle, config.folder),
-        shapes or ((1, 128),),
+        shapes or None,
         threads=threads,
         runs=runs,
         against=against,

@@ -16,10 +16,12 @@ from edge_lra.bundle import check_files, load_manifest
 from edge_lra.errors import EdgeError
 from edge_lra.profile.result import Measurement, Operator, Profile, Shape, Timing
 
+TOKENS = 128
+
 
 def measure(
     bundle: str | Path,
-    shapes: Sequence[Shape] = ((1, 128),),
+    shapes: Sequence[Shape] | None = None,
     threads: int = 1,
     runs: int = 50,
     warmup: int = 5,
@@ -30,7 +32,7 @@ def measure(
 
     Args:
         bundle: the bundle's folder.
-        shapes: (batch, tokens) to run.
+        shapes: (batch, tokens) to run; None for one text of 128 tokens, or of as many as fit.
         threads: threads within an operator.
         runs: timed runs a shape.
         warmup: runs before them, not counted.
@@ -44,9 +46,11 @@ def measure(
     for name, value, least in (("threads", threads, 1), ("runs", runs, 1), ("warmup", warmup, 0)):
         if value < least:
             raise EdgeError(f"{name}: found {value}, expected at least {least}")
+    paths = [Path(bundle), *([Path(against)] if against is not None else [])]
+    if shapes is None:
+        shapes = ((1, min(TOKENS, *map(_longest, paths))),)
     if not shapes:
         raise EdgeError("shape: found none, expected at least one such as 1x128")
-    paths = [Path(bundle), *([Path(against)] if against is not None else [])]
     for path in paths:
         _check_bundle(path, shapes)
     request = {
@@ -86,10 +90,14 @@ def _cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def _longest(path: Path) -> int:
+    return int(load_manifest(path).get("max_length") or sys.maxsize)
+
+
 def _check_bundle(path: Path, shapes: Sequence[Shape]) -> None:
     manifest = load_manifest(path)
     check_files(path, manifest, "once")
-    longest = int(manifest.get("max_length") or sys.maxsize)
+    longest = _longest(path)
     for batch, tokens in shapes:
         if batch < 1 or not 1 <= tokens <= longest:
             raise EdgeError(
