@@ -23,7 +23,7 @@ def describe(place: str | Path) -> dict[str, Any]:
     Raises:
         EdgeError: there is no such place, or it is none of the three.
     """
-    from edge_lra.checkpoint import resolve_model
+    from edge_lra.places import resolve_model
 
     path = Path(place)
     if not path.is_dir():
@@ -62,7 +62,7 @@ def describe_bundle(path: Path) -> dict[str, Any]:
 def describe_adapter(path: Path) -> dict[str, Any]:
     """Return the adapter's settings, its sites by kind, and the whole tensors it brings."""
     from edge_lra.adapters.read import FACTOR, find_weights
-    from edge_lra.checkpoint import open_tensor_file, read_config
+    from edge_lra.tensor_files import open_tensor_file, read_config
 
     config = read_config(path / "adapter_config.json")
     tensors = open_tensor_file(find_weights(path)).tensors

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_lra.adapters import Adapter
 from edge_lra.bundle import MANIFEST, check_files, load_manifest, staged
 from edge_lra.errors import EdgeError
 from edge_lra.golden import NAME as GOLDEN
 from edge_lra.golden import read_golden, write_golden
 from edge_lra.graph.factors import AdapterInput
+from edge_lra.inputs import ExportRequest, Inputs, Progress, read_inputs
 from edge_lra.packing import write_adapters, write_manifest
-from edge_lra.pipeline import ExportRequest, Inputs, Progress, read_inputs
+from edge_lra.planning import brought_tensors
 
 
 @dataclass(frozen=True)
@@ -134,19 +134,13 @@ def check_fits(
             f"{adapter.path}: {missing[0]}: found factors for a site the bundle does not declare, "
             "expected its sites only; export it again with --sites all-linear"
         )
-    whole = [tensor for tensor in brought(adapter, inputs) if tensor not in known]
+    brought = brought_tensors(adapter, inputs, factored=True)
+    whole = [tensor for tensor in brought if tensor not in known]
     if whole:
         raise EdgeError(
             f"{adapter.path}: {whole[0]}: found a whole tensor, but the bundle's own is not an "
             "input; export the bundle with this adapter among its --adapter"
         )
-
-
-def brought(adapter: Adapter, inputs: Inputs) -> list[str]:
-    """Return the whole tensors an adapter brings for the bundle's task."""
-    from edge_lra.pipeline import brought_tensors
-
-    return list(brought_tensors(adapter, inputs, factored=True))
 
 
 def check_labels(request: AddRequest, found: Sequence[str] | None) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 from edge_lra import golden
 from edge_lra.adapters import Adapter
 from edge_lra.errors import EdgeError, GateError
+from edge_lra.inputs import ExportRequest, Inputs, Progress, random_ids
 from edge_lra.oracle import Oracle
-from edge_lra.pipeline import ExportRequest, Inputs, Progress, random_ids
 from edge_lra.runner import Runner
 from edge_lra.texts import built_in_texts, read_texts
 from edge_lra.verify import Basis, Report, adapter_survival, check, collect, compare, layer_errors

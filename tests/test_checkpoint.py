@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from edge_lra.checkpoint import Checkpoint, open_checkpoint, resolve_model
+from edge_lra.checkpoint import Checkpoint, open_checkpoint
 from edge_lra.errors import EdgeError
+from edge_lra.places import resolve_model
 
 
 def folder(path: Path, tensors: dict[str, torch.Tensor], **config: object) -> Path:

@@ -13,14 +13,9 @@ import numpy.typing as npt
 
 from edge_lra.adapters.kinds import LowRank
 from edge_lra.adapters.options import HONOURED, Options, read_options
-from edge_lra.checkpoint import (
-    ADAPTER_WEIGHTS,
-    TensorInfo,
-    open_tensor_file,
-    read_config,
-    read_rows,
-)
 from edge_lra.errors import EdgeError
+from edge_lra.places import ADAPTER_WEIGHTS
+from edge_lra.tensor_files import TensorInfo, open_tensor_file, read_config, read_rows
 
 Array = npt.NDArray[Any]
 PEFT_PREFIX = "base_model.model."

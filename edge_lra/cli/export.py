@@ -16,7 +16,7 @@ from edge_lra.cli.common import TableChoice, remember_bundle, shared_options, wr
 
 if TYPE_CHECKING:
     from edge_lra.config import Config
-    from edge_lra.pipeline import ExportRequest, Progress
+    from edge_lra.inputs import ExportRequest, Progress
 
 
 def _schemes() -> Sequence[str]:
@@ -32,7 +32,7 @@ def _tasks() -> Sequence[str]:
 
 
 def _sites() -> Sequence[str]:
-    from edge_lra.pipeline import SITES
+    from edge_lra.inputs import SITES
 
     return SITES
 
@@ -71,7 +71,7 @@ def export(json_to: str | None, **options: Any) -> None:
 
 def make_request(config: Config, options: dict[str, Any]) -> ExportRequest:
     """Join flags, settings and defaults, in this order of weight."""
-    from edge_lra.pipeline import ExportRequest
+    from edge_lra.inputs import ExportRequest
 
     adapters = [split_adapter(value) for value in options["adapters"]]
     adapters = adapters or [(entry.name, entry.path) for entry in config.adapters]

@@ -54,7 +54,7 @@ def prove_again(bundle: Path, data: Path) -> dict[str, Any]:
     from edge_lra.config import CONFIG, load_config
 
     quiet_libraries()
-    from edge_lra.pipeline import ExportRequest, read_inputs
+    from edge_lra.inputs import ExportRequest, read_inputs
     from edge_lra.proof import prove, summary
 
     config = load_config(Path.cwd())

