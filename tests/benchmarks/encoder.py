@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import build
+import candidates
 import click
 import engines
 import fidelity
@@ -36,7 +36,7 @@ def main(runs: int, loads: int, threads: tuple[int, ...], json_to: Path | None) 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         classifier = float_model.merged_classifier()
-        listed = build.our_engines(folder) + build.peer_engines(classifier.bert, folder)
+        listed = candidates.our_engines(folder) + candidates.peer_engines(classifier.bert, folder)
         measure_speed(result, listed, threads, runs)
         measure_footprint(result, listed, loads)
         measure_fidelity(result, listed, classifier, rows)
@@ -105,7 +105,7 @@ def measure_accuracy(
     texts = float_model.tokenize([row.text for row in rows])
     logits = {"float": fidelity.float_logits(classifier, texts)}
     for name in (report.OURS, report.FACTORED):
-        bundle = build.build_bundle(folder, *build.OURS[name], "sequence-classification")
+        bundle = candidates.build_bundle(folder, *candidates.OURS[name], "sequence-classification")
         logits[name] = fidelity.bundle_logits(bundle, texts)
     found = {name: fidelity.accuracy_percent(values, rows) for name, values in logits.items()}
     result["accuracy_percent"], result["rows"] = found, len(rows)
