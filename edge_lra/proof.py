@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,16 @@ def prove(
     basis = choose_basis(runner, inputs, request.data)
     adapters: tuple[Adapter | None, ...] = inputs.adapters or (None,)
     reports = []
-    for index, adapter in enumerate(adapters):
-        reports.append(prove_one(runner, inputs, request, basis, adapter))
-        if progress:
-            progress("verify", index + 1, len(adapters))
+    for adapter in adapters:
+        stage = f"verify {adapter.name}" if adapter else "verify"
+        step = partial(progress or _silent, stage)
+        step(0, 1)  # loading the oracle takes a while
+        reports.append(prove_one(runner, inputs, request, basis, adapter, step))
     return reports
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
 
 
 def prove_one(
@@ -45,6 +51,7 @@ def prove_one(
     request: ExportRequest,
     basis: Basis,
     adapter: Adapter | None,
+    step: Callable[[int, int], None],
 ) -> Report:
     """Hold one adapter's answers, or the base's, against the oracle's."""
     manifest = runner.manifest
@@ -54,7 +61,7 @@ def prove_one(
     oracle = Oracle(
         inputs.checkpoint.path, inputs.task, path, task_type, len(labels) if labels else None
     )
-    evidence = collect(runner, oracle, basis, chosen)
+    evidence = collect(runner, oracle, basis, chosen, step)
     metrics, gates = compare(evidence, inputs.task, manifest["problem_type"], request.gates)
     report = Report(adapter.name if adapter else None, metrics, gates, evidence)
     if not report.passed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -227,7 +228,9 @@ def _load_pickle(path: Path) -> dict[str, Any]:
     try:
         # Only the zip format can be mapped; older files are read whole.
         mapped = zipfile.is_zipfile(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice on pickle protocols; an error says enough
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except OSError as error:
         raise _unreadable(path, error) from None
     except pickle.UnpicklingError:

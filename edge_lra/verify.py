@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,11 +70,28 @@ def _per_text(inputs: Mapping[str, Array]) -> Iterable[dict[str, Array]]:
         yield {name: values[row : row + 1, :length] for name, values in inputs.items()}
 
 
-def collect(runner: Runner, oracle: Oracle, basis: Basis, adapter: str | None) -> Evidence:
-    """Run every text through both models, one text a batch."""
+def collect(
+    runner: Runner,
+    oracle: Oracle,
+    basis: Basis,
+    adapter: str | None,
+    step: Callable[[int, int], None],
+) -> Evidence:
+    """Run every text through both models, one text a batch.
+
+    First all through one, then through the other: their threads spin and would be in each
+    other's way. `step` is told how many of how many runs are done.
+    """
     rows = list(_per_text(basis.tokens))
-    expected = [oracle.run(row) for row in rows]
-    return Evidence(basis, rows, expected, [runner.run(row, adapter=adapter) for row in rows])
+
+    def each(run: Callable[[dict[str, Array]], Outputs], before: int) -> Iterator[Outputs]:
+        for place, row in enumerate(rows):
+            yield run(row)
+            step(before + place + 1, 2 * len(rows))
+
+    expected = list(each(oracle.run, 0))
+    found = list(each(lambda row: runner.run(row, adapter=adapter), len(rows)))
+    return Evidence(basis, rows, expected, found)
 
 
 def _stack(outputs: list[Outputs], name: str) -> Array:
