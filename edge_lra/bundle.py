@@ -127,6 +127,7 @@ def staged(out: Path, force: bool = False) -> Iterator[Path]:
     restore(out)
     _check_target(out, force)
     fresh, aside = (out.with_name(f".{out.name}.{kind}-{os.getpid()}") for kind in ("tmp", "old"))
+    missing = [folder for folder in out.parents if not folder.exists()]
     try:
         with _disk_errors(out, anything=True):
             fresh.mkdir(parents=True)
@@ -139,8 +140,21 @@ def staged(out: Path, force: bool = False) -> Iterator[Path]:
     finally:
         if aside.exists() and not out.exists():
             aside.rename(out)
-        for folder in (fresh, aside):
-            shutil.rmtree(folder, ignore_errors=True)
+        for path in (fresh, aside):
+            _remove(path)
+        if not out.exists():
+            for folder in missing:  # the deepest first; what others put there stays
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+
+
+def _remove(path: Path) -> None:
+    """Delete a folder, or the file or link that --force put aside; a link's target stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def restore(out: Path) -> None:
@@ -155,7 +169,7 @@ def restore(out: Path) -> None:
         if match[1] == "old" and not out.exists():
             path.rename(out)
         else:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
 
 
 def _alive(pid: int) -> bool:

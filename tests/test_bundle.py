@@ -87,6 +87,38 @@ def test_folders_of_running_exports_are_kept(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == [live, "x.edge"]
 
 
+def test_a_forced_export_over_a_file_leaves_nothing_of_it(tmp_path: Path) -> None:
+    (tmp_path / "x.edge").write_text("no folder")
+    with staged(tmp_path / "x.edge", force=True) as folder:
+        (folder / "model.onnx").write_text("one")
+    assert [p.name for p in tmp_path.iterdir()] == ["x.edge"]
+    assert (tmp_path / "x.edge/model.onnx").read_text() == "one"
+
+
+def test_a_forced_export_over_a_link_replaces_the_link_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.txt").write_text("years of work")
+    (tmp_path / "x.edge").symlink_to("mine")
+    with staged(tmp_path / "x.edge", force=True):
+        pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "x.edge"]
+    assert (tmp_path / "mine/thesis.txt").is_file()
+
+
+def test_a_link_that_a_killed_run_put_aside_is_cleared(tmp_path: Path) -> None:
+    write(tmp_path / "x.edge", "one")
+    (tmp_path / f".x.edge.old-{dead_pid()}").symlink_to("nowhere")
+    load_manifest(tmp_path / "x.edge")
+    assert [p.name for p in tmp_path.iterdir()] == ["x.edge"]
+
+
+def test_a_failure_takes_the_folders_it_made_with_it(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    with pytest.raises(KeyboardInterrupt), staged(tmp_path / "there/new/deep/x.edge"):
+        raise KeyboardInterrupt
+    assert [p.name for p in tmp_path.rglob("*")] == ["there"]
+
+
 def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(EdgeError, match="No space left"), staged(tmp_path / "x.edge"):
         raise OSError(28, "No space left on device")
