@@ -15,6 +15,7 @@ from edge_lra.errors import EdgeError
 from edge_lra.graph.builder import GraphBuilder
 from edge_lra.graph.factors import AdapterInput, FactorWriter
 from edge_lra.graph.feed_forward import split_feed_forward
+from edge_lra.quantize.calibrate import EncoderRun, random_tokens
 from edge_lra.quantize.schemes import Scheme
 from edge_lra.quantize.smooth import norm_divisor
 from edge_lra.recipe import HeadLayer, Recipe
@@ -85,6 +86,7 @@ class EncoderBuilder:
         self.graph = GraphBuilder()
         self.factors = FactorWriter(self.graph, plan.sites)
         self.smoothed: dict[str, Smoothed] = {}
+        self.extremes: Mapping[str, Array] = {}
         epsilon_keys = ("layer_norm_eps",)
         self.epsilon = next(
             (float(plan.config[k]) for k in epsilon_keys if k in plan.config), 1e-12
@@ -135,8 +137,7 @@ class EncoderBuilder:
         if not self.plan.scheme.smooths:
             parts = [x, *(self.vector(name) for name in names)]
             return self.graph.op("LayerNormalization", parts, axis=-1, epsilon=self.epsilon)
-        gamma, beta = (self.whole(name) for name in names)
-        divisor = norm_divisor(gamma, beta)
+        divisor = norm_divisor(self.extremes[module])
         divided = [
             self.graph.stored(Dense(name, replace(source, column_scale=1 / divisor)))[0]
             for name, source in zip(names, sources, strict=True)
@@ -232,10 +233,6 @@ class EncoderBuilder:
         full = self.graph.op("Cast", [lowest], to=int(ir.DataType.BOOL))
         return Mask(self.graph.op("Cast", [given], to=int(ir.DataType.INT32)), full)
 
-    def whole(self, name: str) -> Array:
-        """Read a small vector now."""
-        return np.concatenate([rows for _, rows in self.source(name).chunks()])
-
     def head(self, x: ir.Value) -> ir.Value:
         """Write the task head in float32: it is small and its error is the answer's."""
         head = self.plan.recipe.heads[self.plan.task]
@@ -267,6 +264,8 @@ class EncoderBuilder:
 
     def build(self) -> Built:
         """Write the whole graph."""
+        if self.plan.scheme.smooths:
+            self.extremes = self.calibrate()
         tokens: tuple[str, ...] = ("batch", "sequence")
         names = self.plan.recipe.inputs
         values = {name: self.graph.input(name, "int64", tokens) for name in names}
@@ -291,6 +290,17 @@ class EncoderBuilder:
             tuple((name, tuple(shape)) for name, _, shape in outputs),
             tuple(self.factors.inputs),
         )
+
+    def calibrate(self) -> dict[str, Array]:
+        """Return how far each norm and each feed-forward activation reaches, by channel."""
+        plan = self.plan
+        vocabulary = self.source(plan.recipe.embeddings["word"]).shape[0]
+        positions = self.source(plan.recipe.embeddings["position"]).shape[0]
+        pad_id = int(plan.config.get("pad_token_id") or 0)
+        if plan.recipe.position_ids == "after_padding":
+            positions -= pad_id + 1
+        ids = random_tokens(vocabulary, positions, pad_id)
+        return EncoderRun(plan.recipe, plan.config, self.epsilon, self.source).run(ids)
 
     def outputs(self, x: ir.Value) -> list[tuple[str, ir.Value, tuple[int | str, ...]]]:
         """Name the outputs as transformers and Optimum do."""

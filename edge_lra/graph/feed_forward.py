@@ -24,15 +24,12 @@ class _Split:
     """
 
     def __init__(self, build: EncoderBuilder, module: Mapping[str, str]) -> None:
-        """Choose the channels from the weights."""
+        """Choose the channels."""
         self.build, self.graph, self.factors = build, build.graph, build.factors
         self.up, self.down = module["up"], module["down"]
-        norm = module["attention_norm"]
-        gamma, beta = (build.whole(f"{norm}.{part}") for part in ("weight", "bias"))
         self.up_source = build.source(f"{self.up}.weight")
         self.down_source = build.source(f"{self.down}.weight")
-        rows = (rows for _, rows in self.up_source.chunks())
-        self.few: Array = outlier_channels(gamma, beta, rows, build.whole(f"{self.up}.bias"))
+        self.few: Array = outlier_channels(build.extremes[self.up])
         self.mask = np.ones(self.up_source.shape[0])
         self.mask[self.few] = 0
 
