@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -173,6 +174,8 @@ def read_limits(values: Sequence[str]) -> dict[str, float]:
             )
         try:
             limits[key] = float(number)
+            if math.isnan(limits[key]):
+                raise ValueError(number)
         except ValueError:
             raise click.BadParameter(f"{value!r} is not KEY=NUMBER", param_hint="--limit") from None
     return limits

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -136,16 +137,35 @@ def _ask(what: str, bundles: Sequence[Path], request: dict[str, Any]) -> dict[st
     """Run the child once and return its answer."""
     message = {**request, "what": what, "bundles": [str(path.resolve()) for path in bundles]}
     done = subprocess.run(
-        [sys.executable, "-m", "edge_lra.profile.child"],
+        [sys.executable, *_path_flags(), "-m", "edge_lra.profile.child"],
         input=json.dumps(message),
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise EdgeError(f"{bundles[0]}: the measuring process failed: {lines[-1]}")
+        raise EdgeError(f"{bundles[0]}: {_failure(done.returncode, done.stderr)}")
     answer: dict[str, Any] = json.loads(done.stdout)
     if "error" in answer:
         raise EdgeError(answer["error"])
     return answer
+
+
+def _path_flags() -> list[str]:
+    """Keep the current folder off the child's path unless this process has it there too.
+
+    `-m` puts it first, and a project's own random.py would stand before Python's.
+    """
+    here = Path.cwd()
+    return [] if any(Path(entry).resolve() == here for entry in sys.path) else ["-P"]
+
+
+def _failure(code: int, stderr: str) -> str:
+    """Return one line on how the child ended; a negative code is a signal's number."""
+    last = "".join(f": {line}" for line in stderr.strip().splitlines()[-1:])
+    if code >= 0:
+        return f"the measuring process failed{last or f' with exit code {code}'}"
+    name = signal.Signals(-code).name
+    # Linux ends whom it finds too large with SIGKILL.
+    remedy = "; free memory, or give a smaller --shape" if name == "SIGKILL" else ""
+    return f"the measuring process was ended by {name}{last}{remedy}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from edge_lra.profile.result import PERCENTILES, Measurement, Profile, Timing
 
@@ -24,20 +24,25 @@ def render(profile: Profile, console: Console) -> None:
     bundles = [profile.measured, *([profile.against] if profile.against else [])]
     console.print(_latency_table(bundles))
     console.print(_memory_table(bundles))
+    names = [escape(measured.bundle) for measured in bundles]
     for shape, ratio in profile.ratios().items():
         word = "faster" if ratio >= 1 else "slower"
         factor = ratio if ratio >= 1 else 1 / ratio
         console.print(
-            f"{shape}: {escape(profile.measured.bundle)} is {factor:.2f}x {word} at p50",
-            highlight=False,
+            f"{shape} at p50: {names[0]} is {factor:.2f}x {word} than {names[1]}", highlight=False
         )
     console.print(_operator_table(profile.measured))
     for timing in profile.measured.timings:
         console.print(_histogram(timing), highlight=False)
 
 
+def _bundle() -> Column:
+    return Column("bundle", overflow="fold")  # a cut name says nothing about which bundle it is
+
+
 def _latency_table(bundles: list[Measurement]) -> Table:
-    table = Table("bundle", "shape", "runs", title="Latency, ms", title_justify="left")
+    table = Table(_bundle(), "shape", title="Latency, ms", title_justify="left")
+    table.add_column("runs", justify="right")
     for percent in PERCENTILES:
         table.add_column(f"p{percent}", justify="right")
     for measured in bundles:
@@ -52,8 +57,8 @@ def _latency_table(bundles: list[Measurement]) -> Table:
 
 
 def _memory_table(bundles: list[Measurement]) -> Table:
-    table = Table("bundle", title="Loading and memory", title_justify="left")
-    for name in ("load s", "peak RSS MiB", "above imports MiB", "files MiB"):
+    table = Table(_bundle(), title="Loading and memory", title_justify="left")
+    for name in ("load s", "peak RSS\nMiB", "above imports\nMiB", "files\nMiB"):
         table.add_column(name, justify="right")
     for measured in bundles:
         table.add_row(
