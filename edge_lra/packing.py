@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 import edge_lra
 from edge_lra.adapters import Adapter
-from edge_lra.bundle import FORMAT_VERSION, MANIFEST, describe_files
+from edge_lra.bundle import FORMAT_VERSION, MANIFEST, describe_files, seal
 from edge_lra.errors import EdgeError
 from edge_lra.graph.encoder import Built
 from edge_lra.graph.factors import AdapterInput
@@ -167,6 +167,4 @@ def base_manifest(
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write the manifest last, with every other file's size and hash."""
-    document = {**manifest, "files": describe_files(folder)}
-    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    (folder / MANIFEST).write_bytes(seal({**manifest, "files": describe_files(folder)}))
