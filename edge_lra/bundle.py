@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,6 +19,9 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 REQUIRED = frozenset({"format_version", "files", "base_fingerprint"})
 VERIFY = ("once", "always", "never")
+# A manifest begins with its own digest: of the file as it is, but with zeros in its 64 places.
+SEAL = b'{\n "sha256": "'
+UNSEALED = b"0" * 64
 
 
 def sha256_file(path: Path) -> str:
@@ -30,34 +33,58 @@ def sha256_file(path: Path) -> str:
     return total.hexdigest()
 
 
+def seal(manifest: Mapping[str, Any]) -> bytes:
+    """Return the manifest's file: JSON whose first entry is the digest of all the rest."""
+    document = {"sha256": UNSEALED.decode(), **{k: manifest[k] for k in manifest if k != "sha256"}}
+    data = (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+    return data.replace(UNSEALED, hashlib.sha256(data).hexdigest().encode(), 1)
+
+
+def _is_sealed(data: bytes) -> bool:
+    start, end = len(SEAL), len(SEAL) + len(UNSEALED)
+    digest = hashlib.sha256(data[:start] + UNSEALED + data[end:]).hexdigest()
+    return data.startswith(SEAL) and data[start:end] == digest.encode()
+
+
 def load_manifest(path: Path) -> dict[str, Any]:
     """Return a bundle's manifest.
 
     Raises:
-        EdgeError: the folder is no bundle, or of a format this version does not know.
+        EdgeError: the folder is no bundle, its manifest is damaged, or it is of a format this
+            version does not know.
     """
     restore(path.absolute())
     file = path / MANIFEST
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise EdgeError(f"{path}: found no {MANIFEST}, expected a bundle; export one") from None
-    except ValueError:
-        raise EdgeError(f"{file}: found a corrupt file, expected JSON; export again") from None
-    known = isinstance(manifest, dict) and manifest.keys() >= REQUIRED
-    if not known or not isinstance(manifest["files"], dict):
-        raise EdgeError(f"{file}: found another kind of file, expected a bundle's manifest")
+    data, manifest = _parse_manifest(path)
     if manifest["format_version"] != FORMAT_VERSION:
         found = manifest["format_version"]
         raise EdgeError(
             f"{file}: found bundle format {found}, expected {FORMAT_VERSION}; "
             "use the edge-lra that wrote it, or export again"
         )
+    if not _is_sealed(data):
+        raise EdgeError(f"{file}: is damaged, found other bytes than were exported; export again")
     for name in manifest["files"]:
         parts = PurePosixPath(name)
         if parts.is_absolute() or ".." in parts.parts:
             raise EdgeError(f"{file}: found {name!r}, expected files inside the bundle")
-    return dict(manifest)
+    return manifest
+
+
+def _parse_manifest(path: Path) -> tuple[bytes, dict[str, Any]]:
+    """Return the bytes and the entries of a manifest of any format, damaged or not."""
+    file = path / MANIFEST
+    try:
+        data = file.read_bytes()
+        manifest = json.loads(data.decode())
+    except (FileNotFoundError, NotADirectoryError):
+        raise EdgeError(f"{path}: found no {MANIFEST}, expected a bundle; export one") from None
+    except (ValueError, RecursionError):
+        raise EdgeError(f"{file}: found a corrupt file, expected JSON; export again") from None
+    known = isinstance(manifest, dict) and manifest.keys() >= REQUIRED
+    if not known or not isinstance(manifest["files"], dict):
+        raise EdgeError(f"{file}: found another kind of file, expected a bundle's manifest")
+    return data, manifest
 
 
 def check_files(path: Path, manifest: dict[str, Any], verify: str = "always") -> None:
@@ -190,7 +217,7 @@ def _check_target(out: Path, force: bool) -> None:
     if force or not out.exists():
         return
     try:
-        load_manifest(out)
+        _parse_manifest(out)  # a damaged bundle is one, and to be replaced
     except EdgeError:
         raise EdgeError(
             f"{out}: found something that is not a bundle; choose another --out, or --force"

@@ -52,7 +52,7 @@ def load_config(folder: Path) -> Config:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Config(folder)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise EdgeError(f"{file}: found {error}, expected TOML in UTF-8") from None
     _check_keys(str(file), values, KEYS)
     read = {key: KEYS[key](f"{file}: {key}", value, folder) for key, value in values.items()}
@@ -74,9 +74,17 @@ def _check_keys(where: str, found: Mapping[str, Any], known: Mapping[str, Any]) 
 
 
 def _text(where: str, value: Any, folder: Path) -> str:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or "\0" in value:
         raise EdgeError(f"{where}: found {value!r}, expected a text")
     return value
+
+
+def _name(where: str, value: Any, folder: Path) -> str:
+    """Return a name that can be a folder's."""
+    name = _text(where, value, folder)
+    if set(name) & set("/\\") or name in (".", ".."):
+        raise EdgeError(f"{where}: found {name!r}, expected a name, no path; use --out for that")
+    return name
 
 
 def _place(where: str, value: Any, folder: Path) -> str:
@@ -118,7 +126,7 @@ def _numbers(known: Mapping[str, Any]) -> Callable[[str, Any, Path], dict[str, f
             raise EdgeError(f"{where}: found {value!r}, expected a table of numbers")
         _check_keys(where, value, known)
         for key, number in value.items():
-            if isinstance(number, bool) or not isinstance(number, int | float):
+            if isinstance(number, bool) or not isinstance(number, int | float) or number != number:
                 raise EdgeError(f"{where}.{key}: found {number!r}, expected a number")
         return {key: float(number) for key, number in value.items()}
 
@@ -126,7 +134,7 @@ def _numbers(known: Mapping[str, Any]) -> Callable[[str, Any, Path], dict[str, f
 
 
 KEYS: dict[str, Callable[[str, Any, Path], Any]] = {
-    "name": _text,
+    "name": _name,
     "model": _place,
     "task": _text,
     "labels": _labels,

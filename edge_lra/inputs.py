@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,6 +93,23 @@ def read_inputs(request: ExportRequest) -> Inputs:
     )
     task = choose_task(request.task, [a.task_type for a in adapters], checkpoint)
     return Inputs(checkpoint, recipe, names, adapters, task, model)
+
+
+def check_out(request: ExportRequest, inputs: Inputs) -> None:
+    """Refuse an output folder that is, or holds, what the export reads: --force would delete it.
+
+    Raises:
+        EdgeError: names the folder and what is in it.
+    """
+    target = Path(os.path.realpath(request.out))  # resolve() would raise on a loop of links
+    sources = [inputs.checkpoint.path, *(adapter.path for adapter in inputs.adapters)]
+    for source in sources if request.data is None else [*sources, request.data]:
+        place = Path(os.path.realpath(source))
+        if target == place or target in place.parents:
+            raise EdgeError(
+                f"{request.out}: found {source} there, which this export reads, expected another "
+                "folder; choose another --out"
+            )
 
 
 def default_adapter_name(path: str | Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +12,13 @@ from safetensors.numpy import save
 
 import edge_lra
 from edge_lra.adapters import Adapter
-from edge_lra.bundle import FORMAT_VERSION, MANIFEST, describe_files
+from edge_lra.bundle import FORMAT_VERSION, MANIFEST, describe_files, seal
 from edge_lra.errors import EdgeError
 from edge_lra.graph.encoder import Built
 from edge_lra.graph.factors import AdapterInput
 from edge_lra.metrics import Array
-from edge_lra.task import Use, config_labels
+from edge_lra.task import Use, config_labels, pad_token_id
+from edge_lra.tensor_files import read_config
 
 MIN_ONNXRUNTIME = "1.20.0"
 COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json")
@@ -112,12 +112,12 @@ def copy_tokenizer(
     for name in COPIED:
         if (checkpoint / name).is_file():
             shutil.copyfile(checkpoint / name, folder / name)
-    file = folder / "tokenizer.json"
+    file = checkpoint / "tokenizer.json"
     if not file.is_file():
         return None
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    added = json.loads(file.read_text(encoding="utf-8")).get("added_tokens", [])
-    pad_id = config.get("pad_token_id") or 0
+    check_tokenizer(file)
+    added = read_config(file).get("added_tokens", [])
+    pad_id = pad_token_id(read_config(checkpoint / "config.json"), 0)
     token = next((t["content"] for t in added if t["id"] == pad_id), "[PAD]")
     return {
         "file": file.name,
@@ -125,6 +125,23 @@ def copy_tokenizer(
         "pad_token": token,
         "token_types": all(adapter.task_type != "QUESTION_ANS" for adapter in adapters),
     }
+
+
+def check_tokenizer(file: Path) -> None:
+    """Refuse a file that the tokenizers library does not read.
+
+    Raises:
+        EdgeError: names the file.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises bare Exception
+        reason = str(error).splitlines()[0]
+        raise EdgeError(
+            f"{file}: found {reason}, expected a tokenizer; fetch the checkpoint again"
+        ) from None
 
 
 def base_manifest(
@@ -167,6 +184,4 @@ def base_manifest(
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write the manifest last, with every other file's size and hash."""
-    document = {**manifest, "files": describe_files(folder)}
-    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    (folder / MANIFEST).write_bytes(seal({**manifest, "files": describe_files(folder)}))

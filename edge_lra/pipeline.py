@@ -8,7 +8,7 @@ from typing import Any
 from edge_lra.bundle import sha256_file, staged
 from edge_lra.golden import write_golden
 from edge_lra.graph.encoder import Built, build_encoder
-from edge_lra.inputs import ExportRequest, Inputs, Progress, read_inputs
+from edge_lra.inputs import ExportRequest, Inputs, Progress, check_out, read_inputs
 from edge_lra.packing import (
     base_manifest,
     copy_tokenizer,
@@ -31,6 +31,7 @@ def export(request: ExportRequest, progress: Progress | None = None) -> Path:
         GateError: the bundle was not close enough to the float model; nothing is written.
     """
     inputs = read_inputs(request)
+    check_out(request, inputs)
     plan = make_plan(request, inputs)
     built = build_encoder(plan)
     check_used(inputs, built, plan)

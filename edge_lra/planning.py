@@ -60,9 +60,10 @@ def brought_tensors(adapter: Adapter, inputs: Inputs, factored: bool) -> dict[st
 
 def all_linear(inputs: Inputs) -> list[str]:
     """Return the checkpoint names of every encoder linear's weight."""
-    layers = int(inputs.recipe.size(inputs.checkpoint.config, "layers"))
+    layers = inputs.recipe.count(inputs.checkpoint.config, "layers")
     roles = [name for role, name in inputs.recipe.layer.items() if not role.endswith("norm")]
-    return [inputs.names[f"{name.format(i=i)}.weight"] for i in range(layers) for name in roles]
+    names = [f"{name.format(i=i)}.weight" for i in range(layers) for name in roles]
+    return [inputs.names[name] for name in names if name in inputs.names]  # the graph names others
 
 
 def check_used(inputs: Inputs, built: Built, plan: Plan) -> None:

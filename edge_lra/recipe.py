@@ -61,6 +61,16 @@ class Recipe:
             )
         return config[name]
 
+    def count(self, config: Mapping[str, Any], key: str) -> int:
+        """Return a size that has to be a whole number of at least 1."""
+        value = self.size(config, key)
+        if type(value) is not int or value < 1:
+            raise EdgeError(
+                f"config.json: found {self.config[key]} {value!r}, expected a whole number of at "
+                "least 1; fetch the checkpoint again"
+            )
+        return value
+
     def resolve(self, tensors: Collection[str]) -> dict[str, str]:
         """Return the checkpoint's tensor name by recipe name, with or without the prefix.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
 from edge_lra.recipe import TASKS, Recipe
+from edge_lra.tensor_files import read_config, read_json
 
 TASK_TYPES = {
     "SEQ_CLS": "sequence-classification",
@@ -42,8 +42,20 @@ class Use:
     pooling: dict[str, Any] | None
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _optional(path: Path) -> dict[str, Any]:
+    return read_config(path) if path.is_file() else {}
+
+
+def pad_token_id(config: Mapping[str, Any], default: int) -> int:
+    """Return the config's padding token, or the default where it names none.
+
+    Raises:
+        EdgeError: it is no whole number.
+    """
+    value = config.get("pad_token_id")
+    if value is not None and type(value) is not int:
+        raise EdgeError(f"config.json: found pad_token_id {value!r}, expected a whole number")
+    return default if value is None else value
 
 
 def choose_task(asked: str | None, task_types: Sequence[str | None], checkpoint: Checkpoint) -> str:
@@ -63,7 +75,10 @@ def choose_task(asked: str | None, task_types: Sequence[str | None], checkpoint:
         )
     if named - {"feature-extraction"}:
         return named.pop()
-    for name in checkpoint.config.get("architectures") or ():
+    architectures = checkpoint.config.get("architectures") or []
+    if not isinstance(architectures, list):
+        raise EdgeError(f"config.json: found architectures {architectures!r}, expected a list")
+    for name in map(str, architectures):
         for ending, task in ARCHITECTURES.items():
             if name.endswith(ending):
                 return task
@@ -108,7 +123,13 @@ def read_use(
 
 def config_labels(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
     """Return the config's `id2label` if it has `count` names, else LABEL_0, LABEL_1, ..."""
-    names = {int(key): str(value) for key, value in (config.get("id2label") or {}).items()}
+    given = config.get("id2label") or {}
+    try:
+        names = {int(key): str(value) for key, value in given.items()}
+    except (AttributeError, ValueError):
+        raise EdgeError(
+            f"config.json: found id2label {given!r}, expected names by number; correct it"
+        ) from None
     if sorted(names) == list(range(count)):
         return tuple(names[i] for i in range(count))
     return tuple(f"LABEL_{i}" for i in range(count))
@@ -116,13 +137,20 @@ def config_labels(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
 
 def max_length(checkpoint: Checkpoint, recipe: Recipe, task: str) -> int:
     """Return the longest input in tokens: positions, tokenizer, sentence embedding settings."""
-    positions = int(recipe.size(checkpoint.config, "positions"))
+    positions = recipe.count(checkpoint.config, "positions")
     if recipe.position_ids == "after_padding":
-        positions -= int(checkpoint.config.get("pad_token_id", 1)) + 1
-    limits = [positions, _json(checkpoint.path / "tokenizer_config.json").get("model_max_length")]
+        positions -= pad_token_id(checkpoint.config, 1) + 1
+    limits = [positions, _limit(checkpoint.path / "tokenizer_config.json", "model_max_length")]
     if task == "sentence-embedding":
-        limits.append(_json(checkpoint.path / "sentence_bert_config.json").get("max_seq_length"))
+        limits.append(_limit(checkpoint.path / "sentence_bert_config.json", "max_seq_length"))
     return int(min(limit for limit in limits if limit))
+
+
+def _limit(path: Path, key: str) -> float | None:
+    value = _optional(path).get(key)
+    if value is None or (type(value) in (int, float) and value >= 1):
+        return value
+    raise EdgeError(f"{path}: {key}: found {value!r}, expected a number of tokens; correct it")
 
 
 def read_pooling(path: Path) -> dict[str, Any]:
@@ -131,9 +159,8 @@ def read_pooling(path: Path) -> dict[str, Any]:
     Raises:
         EdgeError: a module or pooling mode that is not honoured.
     """
-    modules = _json(path / "modules.json") or []
     result = {"mode": "mean", "normalize": False}
-    for module in modules:
+    for module in _modules(path / "modules.json"):
         kind = module["type"].rsplit(".", 1)[-1]
         if kind == "Pooling":
             result["mode"] = _pooling_mode(path / module["path"] / "config.json")
@@ -147,8 +174,20 @@ def read_pooling(path: Path) -> dict[str, Any]:
     return result
 
 
+def _modules(file: Path) -> list[dict[str, str]]:
+    modules = read_json(file) if file.is_file() else []
+    whole = isinstance(modules, list) and all(
+        isinstance(module, dict)
+        and all(isinstance(module.get(key), str) for key in ("type", "path"))
+        for module in modules
+    )
+    if not whole:
+        raise EdgeError(f"{file}: found {modules!r:.60}, expected modules with type and path")
+    return list(modules)
+
+
 def _pooling_mode(path: Path) -> str:
-    config = _json(path)
+    config = _optional(path)
     active = [
         key for key, value in config.items() if key.startswith("pooling_mode_") and value is True
     ]

@@ -252,10 +252,10 @@ def _unreadable(path: Path, error: OSError) -> EdgeError:
     return EdgeError(f"{path}: found {reason}, expected a readable file; is the folder complete?")
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Return a JSON object from a file, or say in one line what is wrong with it."""
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds, or say in one line what is wrong with it."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise EdgeError(
             f"{path}: found no such file, expected JSON; is the folder complete?"
@@ -264,6 +264,11 @@ def read_config(path: Path) -> dict[str, Any]:
         raise _unreadable(path, error) from None
     except (ValueError, RecursionError) as error:
         raise EdgeError(f"{path}: found {error}, expected JSON; fetch it again") from None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Return a JSON object from a file, or say in one line what is wrong with it."""
+    document = read_json(path)
     if not isinstance(document, dict):
         raise EdgeError(
             f"{path}: found {type(document).__name__}, expected a JSON object; fetch it again"

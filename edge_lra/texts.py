@@ -30,6 +30,7 @@ def read_texts(path: Path) -> list[Row]:
         raise EdgeError(f"{path}: found {path.suffix!r}, expected one of {', '.join(readers)}")
     try:
         rows = [row for row in readers[path.suffix](path) if row.text.strip()]
+        "".join(row.text for row in rows).encode()  # JSON may hold half a surrogate pair
     except FileNotFoundError:
         raise EdgeError(f"{path}: found no such file; check --data") from None
     except OSError as error:
@@ -38,7 +39,7 @@ def read_texts(path: Path) -> list[Row]:
         raise EdgeError(
             f"{path}: found a row without 'text', expected it in each, named in a header or key"
         ) from None
-    except (UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
+    except (ValueError, RecursionError, csv.Error) as error:
         raise EdgeError(f"{path}: found {error}, expected rows of UTF-8 text") from None
     if not rows:
         raise EdgeError(f"{path}: found no text, expected at least one line")
@@ -46,11 +47,11 @@ def read_texts(path: Path) -> list[Row]:
 
 
 def _lines(path: Path) -> Iterator[Row]:
-    yield from (Row(line) for line in path.read_text(encoding="utf-8").splitlines())
+    yield from (Row(line) for line in path.read_text(encoding="utf-8-sig").splitlines())
 
 
 def _table(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         if path.suffix == ".tsv":
             rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         else:
@@ -60,10 +61,11 @@ def _table(path: Path) -> Iterator[Row]:
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8-sig").splitlines():
         if line.strip():
             row = json.loads(line)
-            text, label = str(row["text"]), row.get("label")
+            text = "" if row["text"] is None else str(row["text"])
+            label = row.get("label")
             yield Row(text, None if label is None else str(label))
 
 

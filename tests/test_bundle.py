@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_lra.bundle import MANIFEST, check_files, describe_files, load_manifest, staged
+from edge_lra.bundle import MANIFEST, check_files, describe_files, load_manifest, seal, staged
 from edge_lra.errors import EdgeError
 
 
@@ -22,7 +21,7 @@ def write(out: Path, text: str) -> None:
     with staged(out) as folder:
         (folder / "model.onnx").write_text(text)
         manifest = {"format_version": 1, "base_fingerprint": "", "files": describe_files(folder)}
-        (folder / MANIFEST).write_text(json.dumps(manifest))
+        (folder / MANIFEST).write_bytes(seal(manifest))
 
 
 def test_a_bundle_replaces_a_bundle_and_leaves_nothing_else(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import click
 
 from edge_lra.errors import EdgeError
 
+logger = logging.getLogger(__name__)
 LAST = ".edge-lra-last"
 DEBUG = "edge_lra.debug"
 # Top-level module -> the extra that installs it.
@@ -106,11 +107,27 @@ def _set_level(_ctx: click.Context, _param: click.Parameter, value: str) -> None
     logging.basicConfig(level=value.upper(), format="%(levelname)s: %(message)s")
 
 
+def _check_json(_ctx: click.Context, _param: click.Parameter, to: str | None) -> str | None:
+    """Refuse a place that cannot hold a file, before work is done that would be in vain."""
+    if to not in (None, "-"):
+        file = Path(to or "")
+        if file.is_dir() or not file.parent.is_dir():
+            found = "a folder" if file.is_dir() else f"no folder {file.parent}"
+            raise EdgeError(f"--json {to}: found {found}, expected a place for a file, or -")
+    return to
+
+
 def shared_options(command: Command) -> Command:
     """Add the options every command has."""
     level = click.Choice(["debug", "info", "warning", "error"])
     options = (
-        click.option("--json", "json_to", metavar="F|-", help="Write the result as JSON."),
+        click.option(
+            "--json",
+            "json_to",
+            metavar="F|-",
+            callback=_check_json,
+            help="Write the result as JSON.",
+        ),
         click.option(
             "--log-level",
             type=level,
@@ -140,8 +157,12 @@ def write_json(document: dict[str, Any], to: str | None) -> bool:
 
 
 def remember_bundle(bundle: Path, folder: Path) -> None:
-    """Note the bundle written last in a project's folder."""
-    (folder / LAST).write_text(str(bundle.resolve()) + "\n", encoding="utf-8")
+    """Note the bundle written last in a project's folder; the bundle is good without it."""
+    try:
+        (folder / LAST).write_text(str(bundle.resolve()) + "\n", encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        logger.warning("%s cannot be written: %s; name the bundle later", folder / LAST, reason)
 
 
 def find_bundle(given: Path | None, folder: Path) -> Path:
@@ -157,6 +178,10 @@ def find_bundle(given: Path | None, folder: Path) -> Path:
     except FileNotFoundError:
         raise EdgeError(
             f"{folder}: found no bundle written here, expected one; name it or run edge-lra export"
+        ) from None
+    except (OSError, ValueError):
+        raise EdgeError(
+            f"{folder / LAST}: found it unreadable, expected a bundle's path; name the bundle"
         ) from None
     return Path(found.name) if found.parent == folder.resolve() else found
 

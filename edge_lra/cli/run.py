@@ -77,25 +77,36 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
         EdgeError: another kind of file, or a damaged one.
     """
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
+    readers = {".npz": read_npz, ".safetensors": read_safetensors}
+    if path.suffix not in readers:
+        raise EdgeError(f"{path}: found {path.suffix!r}, expected .npz or .safetensors")
+    if not path.is_file():
+        raise EdgeError(f"{path}: found no such file; check --input")
+    try:
+        return readers[path.suffix](path)
+    except Exception as error:  # damage makes zip, zlib, numpy and safetensors raise their own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        kind = "an .npz file" if path.suffix == ".npz" else "a safetensors file"
+        raise EdgeError(f"{path}: found {reason}, expected {kind}") from None
 
-        try:
-            return dict(load_file(path))
-        except SafetensorError as error:
-            raise EdgeError(f"{path}: found {error}, expected a safetensors file") from None
-    if path.suffix == ".npz":
-        import zipfile
 
-        import numpy as np
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of a numpy archive; none that is a pickle."""
+    import zipfile
 
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except (ValueError, zipfile.BadZipFile) as error:
-            raise EdgeError(f"{path}: found {error}, expected an .npz file") from None
-    raise EdgeError(f"{path}: found {path.suffix!r}, expected .npz or .safetensors")
+    import numpy as np
+
+    with zipfile.ZipFile(path):  # np.load would take one bare array, or a pickle, for it
+        pass
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of a safetensors file."""
+    from safetensors.numpy import load_file
+
+    return dict(load_file(path))
 
 
 def describe(results: list[dict[str, Any]]) -> list[str]:

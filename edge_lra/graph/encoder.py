@@ -87,10 +87,13 @@ class EncoderBuilder:
         self.factors = FactorWriter(self.graph, plan.sites)
         self.smoothed: dict[str, Smoothed] = {}
         self.extremes: Mapping[str, Array] = {}
-        epsilon_keys = ("layer_norm_eps",)
-        self.epsilon = next(
-            (float(plan.config[k]) for k in epsilon_keys if k in plan.config), 1e-12
-        )
+        epsilon = plan.config.get("layer_norm_eps", 1e-12)
+        if not isinstance(epsilon, float | int) or not 0 <= epsilon < 1:
+            raise EdgeError(
+                f"config.json: found layer_norm_eps {epsilon!r}, expected a small number; "
+                "fetch the checkpoint again"
+            )
+        self.epsilon = float(epsilon)
 
     # ---- weights ---------------------------------------------------------------------------
 
@@ -199,8 +202,14 @@ class EncoderBuilder:
     def layer(self, x: ir.Value, mask: Mask, index: int) -> ir.Value:
         """Write one attention and feed-forward layer."""
         module = {role: name.format(i=index) for role, name in self.plan.recipe.layer.items()}
-        heads = int(self.plan.recipe.size(self.plan.config, "heads"))
+        heads = self.plan.recipe.count(self.plan.config, "heads")
         readers = [module[role] for role in ("query", "key", "value")]
+        width = self.source(f"{readers[0]}.weight").shape[0]
+        if width % heads:
+            raise EdgeError(
+                f"config.json: found {heads} attention heads, expected a divisor of the {width} "
+                f"rows of {readers[0]}.weight; does the config belong to these weights?"
+            )
         tensors = [self.source(f"{name}.weight").tensor for name in readers]
         self.factors.share(x, readers[0].rsplit(".", 1)[0], tensors)
         query, key, value = (self.linear(x, name) for name in readers)
@@ -275,7 +284,7 @@ class EncoderBuilder:
             types = self.graph.op("Mul", [values["input_ids"], zero])
         x = self.embeddings(values["input_ids"], types)
         mask = self.mask(values["attention_mask"])
-        for index in range(int(self.plan.recipe.size(self.plan.config, "layers"))):
+        for index in range(self.plan.recipe.count(self.plan.config, "layers")):
             x = self.layer(x, mask, index)
             smooth = self.smoothed.pop(str(x.name), None)
             x.name = LAYER_OUTPUT.format(i=index)

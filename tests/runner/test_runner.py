@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from edge_lra.bundle import load_manifest, sha256_file
+from edge_lra.bundle import load_manifest, seal, sha256_file
 from edge_lra.errors import EdgeError
 from edge_lra.runner import Runner
 
@@ -134,7 +134,7 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != "manifest.json"
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_bytes(seal(manifest))
 
 
 def make_bundle(
@@ -219,7 +219,7 @@ def logits(runner: Runner, **options: Any) -> list[float]:
 
 def edit_manifest(folder: Path, **fields: Any) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps(manifest | fields))
+    (folder / "manifest.json").write_bytes(seal(manifest | fields))
 
 
 def flip_byte(path: Path) -> None:
