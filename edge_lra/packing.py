@@ -17,7 +17,8 @@ from edge_lra.errors import EdgeError
 from edge_lra.graph.encoder import Built
 from edge_lra.graph.factors import AdapterInput
 from edge_lra.metrics import Array
-from edge_lra.task import Use, config_labels, pad_token_id
+from edge_lra.recipe import pad_token_id
+from edge_lra.task import Use, config_labels
 from edge_lra.tensor_files import read_config
 
 MIN_ONNXRUNTIME = "1.20.0"

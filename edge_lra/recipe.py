@@ -71,6 +71,16 @@ class Recipe:
             )
         return value
 
+    def head_count(self, config: Mapping[str, Any], width: int) -> int:
+        """Return the number of attention heads, which must divide the width of the queries."""
+        heads = self.count(config, "heads")
+        if width % heads:
+            raise EdgeError(
+                f"config.json: found {heads} attention heads, expected a divisor of the {width} "
+                "outputs of the query weights; does the config belong to these weights?"
+            )
+        return heads
+
     def resolve(self, tensors: Collection[str]) -> dict[str, str]:
         """Return the checkpoint's tensor name by recipe name, with or without the prefix.
 
@@ -135,6 +145,18 @@ def recipes() -> Iterator[Recipe]:
     """Yield every family's recipe, by file name."""
     for path in sorted(data_folder("export").glob("*.toml")):
         yield _parse(tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+def pad_token_id(config: Mapping[str, Any], default: int) -> int:
+    """Return the config's padding token, or the default where it names none.
+
+    Raises:
+        EdgeError: it is no whole number.
+    """
+    value = config.get("pad_token_id")
+    if value is not None and type(value) is not int:
+        raise EdgeError(f"config.json: found pad_token_id {value!r}, expected a whole number")
+    return default if value is None else value
 
 
 def find_recipe(config: Mapping[str, Any]) -> Recipe:

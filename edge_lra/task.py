@@ -9,7 +9,7 @@ from typing import Any
 
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
-from edge_lra.recipe import TASKS, Recipe
+from edge_lra.recipe import TASKS, Recipe, pad_token_id
 from edge_lra.tensor_files import read_config, read_json
 
 TASK_TYPES = {
@@ -44,18 +44,6 @@ class Use:
 
 def _optional(path: Path) -> dict[str, Any]:
     return read_config(path) if path.is_file() else {}
-
-
-def pad_token_id(config: Mapping[str, Any], default: int) -> int:
-    """Return the config's padding token, or the default where it names none.
-
-    Raises:
-        EdgeError: it is no whole number.
-    """
-    value = config.get("pad_token_id")
-    if value is not None and type(value) is not int:
-        raise EdgeError(f"config.json: found pad_token_id {value!r}, expected a whole number")
-    return default if value is None else value
 
 
 def choose_task(asked: str | None, task_types: Sequence[str | None], checkpoint: Checkpoint) -> str:

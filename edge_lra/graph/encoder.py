@@ -18,7 +18,7 @@ from edge_lra.graph.feed_forward import split_feed_forward
 from edge_lra.quantize.calibrate import EncoderRun, random_tokens
 from edge_lra.quantize.schemes import Scheme
 from edge_lra.quantize.smooth import norm_divisor
-from edge_lra.recipe import HeadLayer, Recipe
+from edge_lra.recipe import HeadLayer, Recipe, pad_token_id
 from edge_lra.weights import Array, Dense, Source
 
 MICROSOFT = "com.microsoft"
@@ -192,7 +192,7 @@ class EncoderBuilder:
     def positions(self, ids: ir.Value) -> ir.Value:
         """Count the tokens that are not padding, from pad_token_id + 1 (RoBERTa)."""
         graph = self.graph
-        pad = graph.constant(np.array(int(self.plan.config.get("pad_token_id", 1)), np.int64))
+        pad = graph.constant(np.array(pad_token_id(self.plan.config, 1), np.int64))
         used = graph.op(
             "Cast", [graph.op("Not", [graph.op("Equal", [ids, pad])])], to=int(ir.DataType.INT64)
         )
@@ -202,14 +202,9 @@ class EncoderBuilder:
     def layer(self, x: ir.Value, mask: Mask, index: int) -> ir.Value:
         """Write one attention and feed-forward layer."""
         module = {role: name.format(i=index) for role, name in self.plan.recipe.layer.items()}
-        heads = self.plan.recipe.count(self.plan.config, "heads")
         readers = [module[role] for role in ("query", "key", "value")]
         width = self.source(f"{readers[0]}.weight").shape[0]
-        if width % heads:
-            raise EdgeError(
-                f"config.json: found {heads} attention heads, expected a divisor of the {width} "
-                f"rows of {readers[0]}.weight; does the config belong to these weights?"
-            )
+        heads = self.plan.recipe.head_count(self.plan.config, width)
         tensors = [self.source(f"{name}.weight").tensor for name in readers]
         self.factors.share(x, readers[0].rsplit(".", 1)[0], tensors)
         query, key, value = (self.linear(x, name) for name in readers)
@@ -305,8 +300,9 @@ class EncoderBuilder:
         plan = self.plan
         vocabulary = self.source(plan.recipe.embeddings["word"]).shape[0]
         positions = self.source(plan.recipe.embeddings["position"]).shape[0]
-        pad_id = int(plan.config.get("pad_token_id") or 0)
-        if plan.recipe.position_ids == "after_padding":
+        after = plan.recipe.position_ids == "after_padding"
+        pad_id = pad_token_id(plan.config, 1 if after else 0)
+        if after:
             positions -= pad_id + 1
         ids = random_tokens(vocabulary, positions, pad_id)
         return EncoderRun(plan.recipe, plan.config, self.epsilon, self.source).run(ids)

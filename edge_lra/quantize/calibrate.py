@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_lra.recipe import Recipe
+from edge_lra.recipe import Recipe, pad_token_id
 from edge_lra.weights import Source
 
 Array = npt.NDArray[Any]
@@ -50,7 +50,7 @@ class EncoderRun:
             name of its up projection.
         """
         x = self.embed(ids)
-        for index in range(int(self.recipe.size(self.config, "layers"))):
+        for index in range(self.recipe.count(self.config, "layers")):
             names = {role: name.format(i=index) for role, name in self.recipe.layer.items()}
             x = self.norm(x + self.attend(x, names), names["attention_norm"])
             inner = self.activate(self.linear(x, names["up"]))
@@ -75,7 +75,7 @@ class EncoderRun:
         names = self.recipe.embeddings
         first = 0
         if self.recipe.position_ids == "after_padding":
-            first = int(self.config.get("pad_token_id", 1)) + 1
+            first = pad_token_id(self.config, 1) + 1
         positions = first + np.arange(ids.shape[1])
         x = self.rows(names["word"], ids) + self.rows(names["position"], positions)
         if "token_type" in names:
@@ -92,10 +92,10 @@ class EncoderRun:
 
     def attend(self, x: Array, names: Mapping[str, str]) -> Array:
         """Return multi-head attention's output, (texts, tokens, hidden)."""
-        heads = int(self.recipe.size(self.config, "heads"))
 
         def split(role: str) -> Array:
             y = self.linear(x, names[role])
+            heads = self.recipe.head_count(self.config, y.shape[-1])
             return y.reshape(*y.shape[:2], heads, -1).transpose(0, 2, 1, 3)
 
         query, key, value = split("query"), split("key"), split("value")
