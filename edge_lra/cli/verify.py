@@ -47,7 +47,7 @@ def golden_line(golden: dict[str, Any]) -> str:
     cases = "1 golden case" if golden["cases"] == 1 else f"{golden['cases']} golden cases"
     return (
         f"{cases}: within {golden['max_abs_error']:.2g} of the outputs at export, "
-        f"{golden['max_abs_error_float']:.2g} of float"
+        f"{golden['max_abs_error_float']:.2g} of the float model's"
     )
 
 

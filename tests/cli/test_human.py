@@ -60,6 +60,13 @@ def test_a_bundle_shows_its_proof_and_its_files(tiny: Path) -> None:
     assert "adapter inputs" not in text
 
 
+def test_a_long_adapter_name_is_not_cut(tiny: Path) -> None:
+    name = "a-rather-long-name-of-an-adapter-for-a-table"
+    Path("adapter").rename(name)
+    text = shown("export", "--model", "model", "--adapter", name, "--out", "b.edge")
+    assert "│" in text and "…" not in text
+
+
 def test_verify_says_what_it_held(tiny: Path) -> None:
     shown(*EXPORT)
     assert "8 golden cases: within 0 of the outputs at export" in shown("verify", "b.edge")
