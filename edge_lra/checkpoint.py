@@ -35,6 +35,11 @@ class Checkpoint:
         self._files = dict(sorted(files.items()))
         self.tensors = {name: file.tensors[name] for name, file in self._files.items()}
 
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        """The files that hold its tensors."""
+        return tuple(sorted({file.path for file in self._files.values()}))
+
     def rows(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """Return rows of a tensor as float32; a scalar counts as one row.
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edge_lra.errors import EdgeError
 
-BUNDLE_KEYS = ("name", "family", "task", "labels", "mode", "scheme", "max_length", "hosts")
+BUNDLE_KEYS = ("name", "family", "task", "labels", "mode", "scheme", "max_length", "base_model")
 ADAPTER_KEYS = ("peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha")
 PEFT_PREFIX = "base_model.model."
-LAYER = re.compile(r"\.\d+\.")
+NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a part of a dotted name
 
 
 def describe(place: str | Path) -> dict[str, Any]:
@@ -23,11 +23,11 @@ def describe(place: str | Path) -> dict[str, Any]:
     Raises:
         EdgeError: there is no such place, or it is none of the three.
     """
-    from edge_lra.places import resolve_model
+    from edge_lra.places import ADAPTER_WEIGHTS, MODEL_WEIGHTS, resolve_model
 
     path = Path(place)
     if not path.is_dir():
-        path = resolve_model(place)
+        path = resolve_model(place, (*MODEL_WEIGHTS, *ADAPTER_WEIGHTS))
     kinds = {
         "manifest.json": describe_bundle,
         "adapter_config.json": describe_adapter,
@@ -41,66 +41,138 @@ def describe(place: str | Path) -> dict[str, Any]:
 
 def describe_bundle(path: Path) -> dict[str, Any]:
     """Return the manifest's main entries and every file's size."""
-    from edge_lra.bundle import load_manifest
+    from edge_lra.bundle import MANIFEST, load_manifest
 
     manifest = load_manifest(path)
     adapters = manifest["adapters"].items()
-    files = {name: entry["size"] for name, entry in manifest["files"].items()}
     return {
         "kind": "bundle",
         **{key: manifest[key] for key in BUNDLE_KEYS},
+        "hosts": manifest["hosts"],
+        "min_onnxruntime": manifest["min_onnxruntime"],
         "inputs": manifest["inputs"],
         "outputs": manifest["outputs"],
         "adapters": {n: {"rank": a["rank"], "labels": a["labels"]} for n, a in adapters},
+        "default_adapter": manifest["default_adapter"],
         "adapter_inputs": len(manifest["adapter_inputs"]),
-        "verified": manifest["fidelity"] is not None,
-        "file_bytes": files,
-        "total_bytes": sum(files.values()),
+        "fidelity": manifest["fidelity"],
+        **_sizes(path, [*manifest["files"], MANIFEST]),
     }
 
 
 def describe_adapter(path: Path) -> dict[str, Any]:
-    """Return the adapter's settings, its sites by kind, and the whole tensors it brings."""
+    """Return the adapter's settings, its sites, and the whole tensors it brings."""
+    from edge_lra.adapters.options import HONOURED, read_options
     from edge_lra.adapters.read import FACTOR, find_weights
     from edge_lra.tensor_files import open_tensor_file, read_config
 
-    config = read_config(path / "adapter_config.json")
-    tensors = open_tensor_file(find_weights(path)).tensors
-    factors = {name: match for name in tensors if (match := FACTOR.fullmatch(name))}
-    ranks = {m[1]: tensors[name].shape[0] for name, m in factors.items() if m[2] == "A"}
+    file = path / "adapter_config.json"
+    config = read_config(file)
+    weights = find_weights(path)
+    tensors = open_tensor_file(weights).tensors
+    shapes: dict[str, dict[str, list[int]]] = {}
+    for name in sorted(tensors):
+        if match := FACTOR.fullmatch(name):
+            shapes.setdefault(match[1], {})[match[2]] = list(tensors[name].shape)
+    try:
+        read_options(config, str(file))
+        refused = None
+    except EdgeError as error:
+        refused = str(error)
     return {
         "kind": "adapter",
         **{key: config.get(key) for key in ADAPTER_KEYS},
-        "sites": [{"module": module, "rank": rank} for module, rank in sorted(ranks.items())],
-        "whole_tensors": {n: list(tensors[n].shape) for n in sorted(tensors) if n not in factors},
+        "options": _options(config, HONOURED - {*ADAPTER_KEYS}),
+        "sites": [_site(module, pair) for module, pair in shapes.items()],
+        "whole_tensors": {
+            n: list(tensors[n].shape) for n in sorted(tensors) if not FACTOR.fullmatch(n)
+        },
         "parameters": _count(tensors),
-        "dtypes": sorted({info.dtype for info in tensors.values()}),
+        "dtypes": _dtypes(tensors),
+        **_sizes(path, [file.name, weights.name]),
+        "refused": refused,
     }
 
 
+def _options(config: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Return those of the named options that say something."""
+    plain = {"init_lora_weights": True}
+    return {
+        name: config[name]
+        for name in sorted(names)
+        if config.get(name) and config[name] != plain.get(name)
+    }
+
+
+def _site(module: str, pair: Mapping[str, list[int]]) -> dict[str, Any]:
+    down, up = pair.get("A"), pair.get("B")
+    rank = down[0] if down else up[-1] if up else 0
+    return {"module": module, "rank": rank, "down_shape": down, "up_shape": up}
+
+
 def describe_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the checkpoint's family and how many values it holds."""
+    """Return the checkpoint's family, sizes and tensors."""
     from edge_lra.checkpoint import Checkpoint
+    from edge_lra.recipe import find_recipe
 
     checkpoint = Checkpoint(path)
+    sizes, refused = {}, None
+    try:
+        recipe = find_recipe(checkpoint.config)
+        sizes = {key: recipe.size(checkpoint.config, key) for key in recipe.config}
+    except EdgeError as error:
+        refused = str(error)
     return {
         "kind": "checkpoint",
         "family": checkpoint.config.get("model_type"),
         "architectures": checkpoint.config.get("architectures") or [],
-        "tensors": len(checkpoint.tensors),
+        "sizes": sizes,
+        "tensors": [
+            {"name": name, "dtype": info.dtype, "shape": list(info.shape)}
+            for name, info in sorted(checkpoint.tensors.items())
+        ],
         "parameters": _count(checkpoint.tensors),
-        "dtypes": sorted({info.dtype for info in checkpoint.tensors.values()}),
+        "dtypes": _dtypes(checkpoint.tensors),
+        **_sizes(path, [file.relative_to(path).as_posix() for file in checkpoint.weight_files]),
+        "refused": refused,
     }
+
+
+def _sizes(folder: Path, names: Collection[str]) -> dict[str, Any]:
+    sizes = {name: (folder / name).stat().st_size for name in sorted(names)}
+    return {"file_bytes": sizes, "total_bytes": sum(sizes.values())}
 
 
 def _count(tensors: Mapping[str, Any]) -> int:
     return sum(math.prod(info.shape) for info in tensors.values())
 
 
-def group_sites(sites: list[dict[str, Any]]) -> list[str]:
-    """Return a line a kind of module: `6 x encoder.layer.*.attention.self.query, rank 8`."""
-    kinds = Counter((LAYER.sub(".*.", site["module"]), site["rank"]) for site in sites)
-    return [
-        f"{count} x {module.removeprefix(PEFT_PREFIX)}, rank {rank}"
-        for (module, rank), count in kinds.items()
-    ]
+def _dtypes(tensors: Mapping[str, Any]) -> list[str]:
+    return sorted({info.dtype for info in tensors.values()})
+
+
+def group_sites(sites: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line a kind of module: `6 x encoder.layer.*.query, rank 8, 384→384`."""
+    return _group(
+        f"{site['module'].removeprefix(PEFT_PREFIX)}, rank {site['rank']}{_widths(site)}"
+        for site in sites
+    )
+
+
+def _widths(site: Mapping[str, Any]) -> str:
+    down, up = site["down_shape"], site["up_shape"]
+    if not down or not up:
+        return ", without its other factor"
+    return f", {down[-1]}→{up[0]}"
+
+
+def group_tensors(tensors: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line a kind of tensor: `6 x encoder.layer.*.query.weight F32[384, 384]`."""
+    return _group(f"{t['name']} {t['dtype']}{t['shape']}" for t in tensors)
+
+
+def _group(names: Iterable[str]) -> list[str]:
+    """Count names that differ in layer numbers only, in the order in which they come."""
+    kinds = Counter(NUMBER.sub("*", name) for name in names)
+    width = len(str(max(kinds.values(), default=0)))
+    return [f"{count:{width}} x {name}" for name, count in kinds.items()]

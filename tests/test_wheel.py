@@ -62,11 +62,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def test_the_wheel_carries_the_recipes_and_the_sample(wheel: Path) -> None:
+def test_the_wheel_carries_recipes_schemas_and_the_sample(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     recipes = {f"edge_lra/data/export/{path.name}" for path in (ROOT / "export").glob("*.toml")}
     assert recipes and recipes <= set(names)
     assert "edge_lra/samples/adapter/adapter_model.safetensors" in names
+    schemas = {f"edge_lra/schemas/{path.name}" for path in (ROOT / "edge_lra/schemas").iterdir()}
+    assert schemas and schemas <= set(names)
     assert "edge_lra/py.typed" in names
     assert not [name for name in names if name.startswith("tests")]
 

@@ -148,7 +148,12 @@ def write_json(document: dict[str, Any], to: str | None) -> bool:
     """Write a document to a file or `-`; say whether standard output is still free."""
     if to is None:
         return True
-    text = json.dumps(document, indent=2, ensure_ascii=False)
+    try:
+        text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise EdgeError(
+            "json: found NaN or Inf, expected finite values; JSON has no other"
+        ) from None
     if to == "-":
         click.echo(text)
         return False

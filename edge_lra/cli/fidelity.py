@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 
 def fidelity_table(fidelity: Mapping[str, Any]) -> Table:
     """Return metrics, limits and verdicts, an adapter after the other."""
     reports = fidelity["reports"]
     title = f"Against the float model on {' and '.join(dict.fromkeys(map(basis, reports)))}"
-    table = Table("adapter", "metric", title=escape(title), title_justify="left")
+    who_column = Column("adapter", overflow="fold")  # a cut name may be another's beginning
+    table = Table(who_column, "metric", title=escape(title), title_justify="left")
     for name in ("value", "limit"):
         table.add_column(name, justify="right")
     table.add_column("")

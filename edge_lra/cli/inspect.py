@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -22,39 +23,98 @@ def inspect(path: str, json_to: str | None) -> None:
         from rich.table import Table
 
         table = Table(show_header=False, box=None)
-        for key, value in lines(found):
-            table.add_row(key.removesuffix("_bytes").replace("_", " "), value)
+        for name, value in lines(found):
+            table.add_row(name, value)
         Console(markup=False, highlight=False).print(table)
 
 
 def lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     """Return what a person reads: a row a fact, nothing that is empty."""
-    return [(key, text) for key, value in found.items() if (text := _text(key, value))]
+    return [
+        (NAMES.get(key, key.replace("_", " ")), text)
+        for key, value in found.items()
+        if (text := _text(key, value))
+    ]
+
+
+def size(count: int) -> str:
+    """Return bytes in the unit a person would use."""
+    if count < 1024:
+        return f"{count} B"
+    return f"{count / 2**10:.1f} KiB" if count < 2**20 else f"{count / 2**20:.1f} MiB"
 
 
 def _text(key: str, value: Any) -> str:
+    if key in TEXTS:
+        return TEXTS[key](value)
+    if value is None or value == []:
+        return ""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {inner}" for name, inner in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _nodes(nodes: list[dict[str, Any]]) -> str:
+    return "\n".join(f"{n['name']} {n['dtype']}[{', '.join(map(str, n['shape']))}]" for n in nodes)
+
+
+def _adapters(adapters: dict[str, Any]) -> str:
+    return "\n".join(
+        f"{name}, rank {entry['rank']}: {', '.join(entry['labels'] or ['no head'])}"
+        for name, entry in adapters.items()
+    )
+
+
+def _fidelity(fidelity: dict[str, Any] | None) -> str:
+    if fidelity is None:
+        return "not verified"
+    return "\n".join(
+        f"{report['adapter'] or 'base'}: {gate['name']} {gate['value']:.4g} ({gate['limit']:g})"
+        for report in fidelity["reports"]
+        for gate in report["gates"]
+    )
+
+
+def _sites(sites: list[dict[str, Any]]) -> str:
     from edge_lra.contents import group_sites
 
-    if value is None or value in ([], {}):
-        return ""
-    if key == "sites":
-        return "\n".join(group_sites(value))
-    if key in ("inputs", "outputs"):
-        return "\n".join(f"{v['name']} {v['dtype']}[{_commas(v['shape'])}]" for v in value)
-    if key == "adapters":
-        return "\n".join(f"{name}, rank {entry['rank']}" for name, entry in value.items())
-    if key == "whole_tensors":
-        return "\n".join(f"{name} [{_commas(shape)}]" for name, shape in value.items())
-    if key == "file_bytes":
-        return "\n".join(f"{size / 2**20:9.3f} MiB  {name}" for name, size in value.items())
-    if key == "total_bytes":
-        return f"{value / 2**20:9.3f} MiB"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return _commas(value) if isinstance(value, list) else str(value)
+    return "\n".join(group_sites(sites))
 
 
-def _commas(values: list[Any]) -> str:
-    return ", ".join(map(str, values))
+def _tensors(tensors: list[dict[str, Any]]) -> str:
+    from edge_lra.contents import group_tensors
+
+    return "\n".join([f"{len(tensors)} in all", *group_tensors(tensors)])
+
+
+def _shapes(tensors: dict[str, list[int]]) -> str:
+    from edge_lra.contents import PEFT_PREFIX
+
+    return "\n".join(f"{name.removeprefix(PEFT_PREFIX)} {s}" for name, s in tensors.items())
+
+
+def _files(files: dict[str, int]) -> str:
+    return "\n".join(f"{size(count):>9}  {name}" for name, count in files.items())
+
+
+NAMES = {
+    "base_model_name_or_path": "base model",
+    "min_onnxruntime": "onnxruntime from",
+    "fidelity": "fidelity (limit)",
+    "file_bytes": "files",
+    "total_bytes": "total",
+}
+TEXTS: dict[str, Callable[[Any], str]] = {
+    "inputs": _nodes,
+    "outputs": _nodes,
+    "adapters": _adapters,
+    "adapter_inputs": lambda count: str(count or ""),
+    "fidelity": _fidelity,
+    "sites": _sites,
+    "tensors": _tensors,
+    "whole_tensors": _shapes,
+    "file_bytes": _files,
+    "total_bytes": lambda count: f"{size(count):>9}",
+}

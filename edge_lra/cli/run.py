@@ -109,6 +109,15 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     return dict(load_file(path))
 
 
+def array_text(name: str, values: list[Any]) -> str:
+    """Return an output's shape and values; those in the middle of many are left out."""
+    import numpy as np
+
+    array = np.array(values)
+    text = np.array2string(array, precision=4, threshold=100, edgeitems=2, max_line_width=80)
+    return f"{name} {list(array.shape)}\n{text}"
+
+
 def describe(results: list[dict[str, Any]]) -> list[str]:
     """Return a line a result, an entity or an output."""
     lines = []
@@ -121,7 +130,7 @@ def describe(results: list[dict[str, Any]]) -> list[str]:
             head = " ".join(f"{value:.4f}" for value in row["vector"][:4])
             lines.append(f"[{head} ...] {len(row['vector'])} values\t{row['text']}")
         elif "values" in row:
-            lines.append(f"{row['output']}\t{row['values']}")
+            lines.append(array_text(row["output"], row["values"]))
         else:
             lines.append(f"{row['text']}\t{row['score']:.4f}")
     return lines

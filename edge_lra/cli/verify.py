@@ -34,12 +34,21 @@ def verify(bundle: Path | None, data: Path | None, json_to: str | None) -> None:
     fidelity = prove_again(path, data) if data else None
     document = {"schema_version": 1, "bundle": str(path), "golden": golden, "fidelity": fidelity}
     if write_json(document, json_to):
-        click.echo(
-            f"{path}: files whole; {golden['cases']} golden cases within "
-            f"{golden['max_abs_error']:.2g} of the export's outputs"
-        )
+        click.echo(f"{path}: every file is whole")
+        click.echo(golden_line(golden))
         if fidelity:
             Console().print(fidelity_table(fidelity))
+
+
+def golden_line(golden: dict[str, Any]) -> str:
+    """Return what the golden cases showed."""
+    if not golden["cases"]:
+        return "No golden cases: it was exported without verification."
+    cases = "1 golden case" if golden["cases"] == 1 else f"{golden['cases']} golden cases"
+    return (
+        f"{cases}: within {golden['max_abs_error']:.2g} of the outputs at export, "
+        f"{golden['max_abs_error_float']:.2g} of the float model's"
+    )
 
 
 def prove_again(bundle: Path, data: Path) -> dict[str, Any]:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 import jsonschema
+import numpy as np
+import peft
 import pytest
+import torch
+import transformers
 from click.testing import CliRunner
 from referencing import Registry, Resource
 
 import edge_lra
 from edge_lra.cli import main
+from edge_lra.cli.common import write_json
+from edge_lra.errors import EdgeError
 
 SCHEMAS = Path(edge_lra.__file__).parent / "schemas"
 EXPORT = ("export", "--model", "model", "--adapter", "adapter")
@@ -23,84 +30,182 @@ def validator(name: str) -> jsonschema.Draft202012Validator:
     documents = [json.loads(path.read_text()) for path in SCHEMAS.glob("*.json")]
     resources = [(d["$id"], Resource.from_contents(d)) for d in documents]
     schema = json.loads((SCHEMAS / f"{name}.json").read_text())
-    jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema, registry=Registry().with_resources(resources))
 
 
 def document(*arguments: str) -> dict[str, Any]:
-    """Run a command; its standard output must hold the document and nothing else."""
+    """Run a command; its standard output must hold a document of its schema and nothing else.
+
+    The document must not be valid any more without one of its keys.
+    """
     result = CliRunner().invoke(main, [*arguments, "--json", "-"])
     assert result.exit_code == 0, result.stderr
     found: dict[str, Any] = json.loads(result.stdout)
+    schema = validator("adapter-add" if arguments[0] == "adapter" else arguments[0])
+    schema.validate(found)
+    for key in found:
+        assert not schema.is_valid({k: v for k, v in found.items() if k != key}), key
     return found
 
 
-def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    found: list[tuple[str, ...]] = []
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> dict[str, click.Command]:
+    found: dict[str, click.Command] = {}
     for name, command in group.commands.items():
         inner = isinstance(command, click.Group)
-        found += commands(command, (*path, name)) if inner else [(*path, name)]
+        found |= commands(command, (*path, name)) if inner else {"-".join((*path, name)): command}
     return found
 
 
-def test_every_command_has_a_schema() -> None:
-    wanted = {"-".join(path) for path in commands(main)} | {"manifest"}
-    assert {path.stem for path in SCHEMAS.glob("*.json")} == wanted
+def test_every_command_has_a_schema_and_takes_json() -> None:
+    known = commands(main)
+    assert {path.stem for path in SCHEMAS.glob("*.json")} == known.keys() | {"manifest"}
+    for name, command in known.items():
+        assert "--json" in [option for p in command.params for option in p.opts], name
+
+
+# ---- every task, both modes ----------------------------------------------------------------
+
+HEADS = {
+    "SEQ_CLS": "ForSequenceClassification",
+    "TOKEN_CLS": "ForTokenClassification",
+    "QUESTION_ANS": "ForQuestionAnswering",
+    "FEATURE_EXTRACTION": "",
+}
+Train = Callable[..., None]
+
+
+@pytest.fixture
+def train(tiny: Path) -> Train:
+    """Return a function that writes an adapter of some task to `adapter`."""
+
+    def write(task_type: str, outputs: int, problem_type: str | None) -> None:
+        file = tiny / "model/config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"problem_type": problem_type}))
+        options = {"num_labels": outputs} if outputs else {}
+        kind = getattr(transformers, f"AutoModel{HEADS[task_type]}")
+        lora = peft.LoraConfig(task_type=task_type, r=2, target_modules=["query", "value"])
+        torch.manual_seed(3)
+        model = peft.get_peft_model(kind.from_pretrained(tiny / "model", **options), lora)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.2)
+        model.save_pretrained(tiny / "adapter")
+
+    return write
 
 
 @pytest.mark.parametrize("mode", ["--merge", "--factored"])
-@pytest.mark.parametrize("options", [(), ("--no-verify",), ("--task", "sentence-embedding")])
-def test_an_export_and_its_manifest(tiny: Path, mode: str, options: tuple[str, ...]) -> None:
-    found = document(*EXPORT, mode, *options, "--out", "b.edge")
-    validator("export").validate(found)
-    manifest = json.loads(Path("b.edge/manifest.json").read_text())
-    assert manifest == found["manifest"]
-    validator("manifest").validate(manifest)
+@pytest.mark.parametrize(
+    ("task", "task_type", "outputs", "problem_type", "key"),
+    [
+        ("sequence-classification", "SEQ_CLS", 3, None, "scores"),
+        ("sequence-classification", "SEQ_CLS", 3, "multi_label_classification", "scores"),
+        ("sequence-classification", "SEQ_CLS", 1, "regression", "scores"),
+        ("token-classification", "TOKEN_CLS", 3, None, "entities"),
+        ("question-answering", "QUESTION_ANS", 2, None, "start"),
+        ("feature-extraction", "FEATURE_EXTRACTION", 0, None, "vector"),
+        ("sentence-embedding", "FEATURE_EXTRACTION", 0, None, "vector"),
+    ],
+)
+def test_what_an_export_of_each_task_gives(
+    train: Train,
+    mode: str,
+    task: str,
+    task_type: str,
+    outputs: int,
+    problem_type: str | None,
+    key: str,
+) -> None:
+    train(task_type, outputs, problem_type)
+    options = (mode, "--quantize", "none", "--task", task, "--out", "b.edge")
+    found = document(*EXPORT, *options)["manifest"]
+    assert found == json.loads(Path("b.edge/manifest.json").read_text())
+    validator("manifest").validate(found)
+    assert (found["task"], bool(found["fidelity"])) == (task, True)
+    spans = task == "question-answering"
+    text = ("--question", "what is bad", "--context", "this film is not good .")
+    results = document("run", "b.edge", *(text if spans else ("--text", "a film", "--text", "bad")))
+    assert [key in result for result in results["results"]] == [True] * (1 if spans else 2)
+    np.savez("x.npz", input_ids=np.array([[2, 5, 3]]), attention_mask=np.ones((1, 3), np.int64))
+    arrays = document("run", "b.edge", "--input", "x.npz")["results"]
+    assert [row["output"] for row in arrays] == [node["name"] for node in found["outputs"]]
+
+
+def test_an_export_without_proof_or_adapter(tiny: Path) -> None:
+    for options in (EXPORT, EXPORT[:3]):
+        found = document(*options, "--no-verify", "--out", "b.edge")["manifest"]
+        assert found["fidelity"] is None and found["golden"]["count"] == 0
+
+
+# ---- the other commands --------------------------------------------------------------------
 
 
 def test_what_a_bundle_gives(tiny: Path) -> None:
-    document(*EXPORT, "--factored", "--out", "b.edge")
-    validator("run").validate(document("run", "b.edge", "--text", "a film", "--text", "bad"))
-    validator("verify").validate(document("verify", "b.edge"))
-    validator("inspect").validate(document("inspect", "b.edge"))
+    Path("edge-lra.toml").write_text('model = "./model"\n[[adapter]]\npath = "adapter"\n')
+    Path("t.txt").write_text("a film\nbad\n")
+    document("export", "--factored", "--out", "b.edge")
+    assert document("verify", "b.edge")["fidelity"] is None
+    proof = document("verify", "b.edge", "--data", "t.txt")["fidelity"]
+    assert proof["reports"][0]["source"] == "t.txt"
+    assert document("inspect", "b.edge")["kind"] == "bundle"
     shapes = ("--shape", "1x4", "--shape", "2x4", "--runs", "3")
-    validator("profile").validate(document("profile", "b.edge", *shapes, "--against", "b.edge"))
+    assert document("profile", "b.edge", *shapes)["against"] is None
+    assert len(document("profile", "b.edge", *shapes, "--against", "b.edge")["p50_ratios"]) == 2
     found = document("adapter", "add", "b.edge", "two=adapter")
-    validator("adapter-add").validate(found)
     assert len(found["manifest"]["fidelity"]["reports"]) == 2
-
-
-def test_vectors_and_arrays(tiny: Path) -> None:
-    document("export", "--model", "model", "--out", "b.edge")
-    found = document("run", "b.edge", "--text", "a film")
-    validator("run").validate(found)
-    assert len(found["results"][0]["vector"]) == 32
-    import numpy as np
-
-    np.savez("x.npz", input_ids=np.array([[2, 5, 3]]), attention_mask=np.ones((1, 3), np.int64))
-    validator("run").validate(document("run", "b.edge", "--input", "x.npz"))
 
 
 def test_adapters_checkpoints_and_samples(tiny: Path) -> None:
     found = document("inspect", "adapter")
-    validator("inspect").validate(found)
     assert [site["rank"] for site in found["sites"]] == [4] * 4
-    found = document("inspect", "model")
-    validator("inspect").validate(found)
-    assert found["parameters"] > 10_000
-    validator("sample").validate(document("sample", "project"))
+    assert document("inspect", "model")["parameters"] > 10_000
+    assert len(document("sample", "project")["files"]) == 4
 
 
-def test_a_document_that_lacks_a_key_fails(tiny: Path) -> None:
+# ---- what is no document -------------------------------------------------------------------
+
+
+def test_a_manifest_that_lacks_an_inner_key_fails(tiny: Path) -> None:
     found = document(*EXPORT, "--no-verify", "--out", "b.edge")
     del found["manifest"]["labels"]
     with pytest.raises(jsonschema.ValidationError, match="labels"):
         validator("export").validate(found)
 
 
-def test_a_failed_gate_prints_no_document(tiny: Path) -> None:
+@pytest.mark.parametrize("to", ["-", "f.json"])
+def test_a_failed_gate_gives_no_document(tiny: Path, to: str) -> None:
     Path("edge-lra.toml").write_text("[gates]\nkl_mean = 1e-30\n")
-    result = CliRunner().invoke(main, [*EXPORT, "--json", "-"])
-    assert result.exit_code == 3
-    assert result.stdout == ""
+    result = CliRunner().invoke(main, [*EXPORT, "--json", to])
+    assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr.startswith("Error: adapter adapter: found kl_mean")
+    assert result.stderr.count("\n") == 1
+    assert not Path("f.json").exists()
+
+
+def test_a_golden_case_that_fails_gives_no_document(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document(*EXPORT, "--out", "b.edge")
+    monkeypatch.setattr("edge_lra.golden.SLACK", 0)
+    monkeypatch.setattr("edge_lra.golden._distance", lambda a, b: 1.0)
+    result = CliRunner().invoke(main, ["verify", "b.edge", "--json", "-"])
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert (
+        result.stderr.startswith("Error: b.edge: found answers") and result.stderr.count("\n") == 1
+    )
+
+
+def test_a_file_holds_the_same_document(tiny: Path) -> None:
+    expected = document("inspect", "adapter")
+    result = CliRunner().invoke(main, ["inspect", "adapter", "--json", "f.json"])
+    assert "peft type" in result.stdout
+    assert json.loads(Path("f.json").read_text()) == expected
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_json_cannot_hold_is_an_error(
+    value: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(EdgeError, match="found NaN or Inf, expected finite values"):
+        write_json({"values": [value]}, "-")
+    assert capsys.readouterr().out == ""
