@@ -23,9 +23,12 @@ def describe(place: str | Path) -> dict[str, Any]:
     Raises:
         EdgeError: there is no such place, or it is none of the three.
     """
+    from edge_lra.bundle import restore
     from edge_lra.places import ADAPTER_WEIGHTS, MODEL_WEIGHTS, resolve_model
 
     path = Path(place)
+    if not path.is_dir():
+        restore(path.absolute())  # a killed export may have left a bundle beside its place
     if not path.is_dir():
         path = resolve_model(place, (*MODEL_WEIGHTS, *ADAPTER_WEIGHTS))
     kinds = {
