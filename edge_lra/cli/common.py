@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
@@ -163,11 +164,14 @@ def write_json(document: dict[str, Any], to: str | None) -> bool:
 
 def remember_bundle(bundle: Path, folder: Path) -> None:
     """Note the bundle written last in a project's folder; the bundle is good without it."""
+    note = folder / LAST
     try:
-        (folder / LAST).write_text(str(bundle.resolve()) + "\n", encoding="utf-8")
+        note.write_text(str(bundle.resolve()) + "\n", encoding="utf-8")
     except OSError as error:
+        with contextlib.suppress(OSError):
+            note.unlink()  # a full disk leaves it empty
         reason = error.strerror or type(error).__name__
-        logger.warning("%s cannot be written: %s; name the bundle later", folder / LAST, reason)
+        logger.warning("%s cannot be written: %s; name the bundle later", note, reason)
 
 
 def find_bundle(given: Path | None, folder: Path) -> Path:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import edge_lra
+from edge_lra.cli.common import remember_bundle
 
 PACKAGE = Path(edge_lra.__file__).parent
 SOURCES = (
@@ -155,6 +156,16 @@ def test_a_disk_that_refuses_leaves_nothing(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert errors.startswith("Error: ") and errors.count("\n") == 1
     assert "x.edge cannot be written: File too large" in errors
+    assert names(tmp_path) == []
+
+
+def test_a_note_that_the_disk_refuses_is_not_left_empty(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        remember_bundle(tmp_path / "x.edge", tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert names(tmp_path) == []
 
 
