@@ -223,7 +223,7 @@ def check(report: Report, layers: list[float] | None = None) -> None:
         growth = np.diff([0.0, *layers])
         order = np.argsort(growth)[::-1][:3]
         worst = "; the error grows most in " + ", ".join(
-            f"layer {i} (+{growth[i]:.3g})" for i in order
+            f"layer {i} ({growth[i]:+.3g})" for i in order
         )
     who = f"adapter {report.adapter}: " if report.adapter else ""
     raise GateError(
