@@ -63,6 +63,12 @@ class Inputs:
     task: str
     model: str  # as it was named
 
+    @property
+    def vocabulary_size(self) -> int:
+        """The rows of the word embedding."""
+        word = self.recipe.embeddings["word"]
+        return self.checkpoint.tensors[self.names[word]].shape[0]
+
 
 def read_inputs(request: ExportRequest) -> Inputs:
     """Open the checkpoint and the adapters.
@@ -144,7 +150,7 @@ def _adapter_base(places: Sequence[Path]) -> str:
 
 def random_ids(inputs: Inputs, count: int, length: int) -> dict[str, Any]:
     """Return random token ids (count, length), for a checkpoint without a tokenizer."""
-    vocabulary = inputs.checkpoint.tensors[inputs.names[inputs.recipe.embeddings["word"]]].shape[0]
+    vocabulary = inputs.vocabulary_size
     random = np.random.default_rng(0)
     ids = random.integers(min(10, vocabulary - 1), vocabulary, (count, length))
     tokens = {"input_ids": ids, "attention_mask": np.ones_like(ids)}

@@ -93,6 +93,7 @@ def write_content(
         "head": head,
         "base_fingerprint": fingerprint,
         "base_model": inputs.model,
+        "vocabulary_size": inputs.vocabulary_size,
         "tokenizer": copy_tokenizer(inputs.checkpoint.path, folder, inputs.adapters),
         "fidelity": None,
         "golden": {"count": 0, "adapters": []},

@@ -125,7 +125,11 @@ def describe(results: list[dict[str, Any]]) -> list[str]:
         if "label" in row:
             lines.append(f"{row['label']}\t{row['score']:.4f}\t{row['text']}")
         elif "entities" in row:
-            lines += [f"{e['label']}\t{e['score']:.4f}\t{e['text']}" for e in row["entities"]]
+            none = [] if row["entities"] else [f"-\t-\t-\t{row['text']}"]
+            lines += none or [
+                f"{e['label']}\t{e['score']:.4f}\t{e['text']}\t{row['text']}"
+                for e in row["entities"]
+            ]
         elif "vector" in row:
             head = " ".join(f"{value:.4f}" for value in row["vector"][:4])
             lines.append(f"[{head} ...] {len(row['vector'])} values\t{row['text']}")

@@ -173,6 +173,13 @@ class EncoderBuilder:
         scheme, graph = self.plan.scheme, self.graph
         word = scheme.embedding(graph, ids, tensors["word"], self.source(tensors["word"]))
         table = tensors["position"]
+        held = self.source(table).shape[0]
+        wanted = self.plan.recipe.count(self.plan.config, "positions")
+        if held < wanted:
+            raise EdgeError(
+                f"config.json: found {wanted} positions, expected at most the {held} rows of "
+                f"{table}; does the config belong to these weights?"
+            )
         if self.plan.recipe.position_ids == "range":
             # Gathered, not sliced: an int8 table then serves as the word embedding's does.
             length = graph.op("Shape", [ids], start=1, end=2)

@@ -225,6 +225,12 @@ def check_inputs(inputs: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict
             raise EdgeError(f"inputs: found no {name!r}, expected {', '.join(nodes)}")
         arrays[name] = _typed(name, _as_array(name, given[name]), node["dtype"])
         _check_shape(name, arrays[name].shape, node["shape"], sizes)
+    size = manifest.get("vocabulary_size")
+    if size and "input_ids" in arrays:
+        low, high = int(arrays["input_ids"].min()), int(arrays["input_ids"].max())
+        if low < 0 or high >= size:  # onnxruntime would take -1 for the last row
+            odd = low if low < 0 else high
+            raise EdgeError(f"input_ids: found {odd}, expected ids of 0 to {size - 1}")
     longest = manifest.get("max_length")
     if longest and sizes.get("sequence", 0) > longest:
         raise EdgeError(

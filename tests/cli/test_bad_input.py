@@ -109,6 +109,7 @@ DAMAGES: dict[str, tuple[Path, Callable[[Path], object], str]] = {
     "no epsilon": (CONFIG, setting(layer_norm_eps="x"), "layer_norm_eps 'x'"),
     "more layers": (CONFIG, setting(num_hidden_layers=3), "no tensor 'encoder.layer.2."),
     "odd heads": (CONFIG, setting(num_attention_heads=5), "5 attention heads, expected a divisor"),
+    "odd positions": (CONFIG, setting(max_position_embeddings=4000), "4000 positions, expected at"),
     "odd padding": (CONFIG, setting(pad_token_id="x"), "pad_token_id 'x'"),
     "odd labels": (CONFIG, setting(id2label=["a"]), "id2label ['a'], expected names by number"),
     "unknown family": (CONFIG, setting(model_type="gpt9"), "'gpt9', expected one of bert, distil"),

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from edge_lra.cli import main
+from edge_lra.cli.run import describe
 
 EXPORT = ("export", "--model", "model", "--adapter", "adapter", "--out", "b.edge")
 
@@ -80,3 +81,9 @@ def test_large_outputs_are_shortened(tiny: Path) -> None:
     text = shown("run", "b.edge", "--input", "x.npz")
     assert text.startswith("last_hidden_state [2, 30, 32]\n")
     assert "..." in text and len(text) < 2000
+
+
+def test_an_entity_names_its_text_and_a_text_without_one_shows() -> None:
+    entity = {"label": "LOC", "score": 0.5, "text": "Rome", "start": 0, "end": 4}
+    rows = [{"text": "Rome is old", "entities": [entity]}, {"text": "Nowhere", "entities": []}]
+    assert describe(rows) == ["LOC\t0.5000\tRome\tRome is old", "-\t-\t-\tNowhere"]

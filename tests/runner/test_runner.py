@@ -153,6 +153,7 @@ def make_bundle(
         "labels": None,
         "mode": "base",
         "max_length": 8,
+        "vocabulary_size": SIZE,
         "pooling": None,
         "inputs": [
             {"name": name, "dtype": "int64", "shape": ["batch", "sequence"]}
@@ -346,7 +347,8 @@ def test_threads_share_the_tokenizer(factored: Path) -> None:
         ({"input_ids": [[4], [4, 5]], "attention_mask": [[1]]}, "is not an array"),
         ({"input_ids": [[]] * 2, "attention_mask": [[]] * 2}, "found float64"),
         ({"input_ids": [[4] * 9], "attention_mask": [[1] * 9]}, "at most 8"),
-        ({"input_ids": [[99]], "attention_mask": [[1]]}, "the run failed"),
+        ({"input_ids": [[99]], "attention_mask": [[1]]}, "found 99, expected ids of 0 to 10"),
+        ({"input_ids": [[-1]], "attention_mask": [[1]]}, "found -1, expected ids of 0 to 10"),
     ],
 )
 def test_a_bad_input_is_one_line(factored: Path, inputs: dict[str, Any], message: str) -> None:
