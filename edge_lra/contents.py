@@ -66,7 +66,8 @@ def describe_bundle(path: Path) -> dict[str, Any]:
 def describe_adapter(path: Path) -> dict[str, Any]:
     """Return the adapter's settings, its sites, and the whole tensors it brings."""
     from edge_lra.adapters.options import HONOURED, read_options
-    from edge_lra.adapters.read import FACTOR, find_weights
+    from edge_lra.adapters.read import FACTOR
+    from edge_lra.adapters.saved import find_weights
     from edge_lra.tensor_files import open_tensor_file, read_config
 
     file = path / "adapter_config.json"

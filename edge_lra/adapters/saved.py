@@ -1,0 +1,98 @@
+"""An adapter as its files hold it: PEFT's names and settings, not matched to a base yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from edge_lra.errors import EdgeError
+from edge_lra.places import ADAPTER_WEIGHTS
+from edge_lra.tensor_files import open_tensor_file, read_config, read_rows
+
+Array = npt.NDArray[Any]
+PEFT_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What an adapter's files say.
+
+    Attributes:
+        path: the folder (or file) it was read from.
+        format: the format it was found to be in, such as "PEFT".
+        config_file: where the settings stand, for messages.
+        file: where the tensors stand, for messages.
+        config: the settings, as PEFT's adapter_config.json has them.
+        tensors: float32 by PEFT's name without `base_model.model.`.
+    """
+
+    path: Path
+    format: str
+    config_file: Path
+    file: Path
+    config: Mapping[str, Any]
+    tensors: Mapping[str, Array]
+
+
+def read_saved(path: str | Path) -> Saved:
+    """Read a folder that PEFT's `save_pretrained` or a Trainer checkpoint wrote.
+
+    Raises:
+        EdgeError: the folder is incomplete or a file is damaged.
+    """
+    folder = Path(path).expanduser()
+    config_file = _config_file(folder)
+    file = find_weights(folder)
+    return Saved(folder, "PEFT", config_file, file, read_config(config_file), _read_tensors(file))
+
+
+def _config_file(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise EdgeError(f"{folder}: found no such folder, expected an adapter; check the path")
+    file = folder / "adapter_config.json"
+    if file.exists():
+        return file
+    steps = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdecimal()]
+    if steps:
+        newest = max(steps, key=lambda path: int(path.name[11:]))
+        raise EdgeError(
+            f"{folder}: found {len(steps)} training checkpoints, expected one adapter; "
+            f"give one of them, such as {newest}"
+        )
+    found = "a full model" if (folder / "config.json").exists() else "no adapter_config.json"
+    raise EdgeError(
+        f"{folder}: found {found}, expected an adapter folder with adapter_config.json; "
+        "save the adapter with PEFT's save_pretrained"
+    )
+
+
+def find_weights(folder: Path) -> Path:
+    """Return the file of an adapter's tensors.
+
+    Raises:
+        EdgeError: the folder has none.
+    """
+    for name in ADAPTER_WEIGHTS:
+        if (folder / name).exists():
+            return folder / name
+    raise EdgeError(
+        f"{folder}: found no weights, expected {' or '.join(ADAPTER_WEIGHTS)}; "
+        "is the folder complete?"
+    )
+
+
+def _read_tensors(path: Path) -> dict[str, Array]:
+    """Return the adapter's tensors with PEFT's prefix, which all or none of them have, removed."""
+    file = open_tensor_file(path)
+    prefixed = [key for key in file.tensors if key.startswith(PEFT_PREFIX)]
+    if prefixed and len(prefixed) != len(file.tensors):
+        odd = min(set(file.tensors) - set(prefixed))
+        raise EdgeError(
+            f"{path}: {odd}: found no prefix {PEFT_PREFIX}, expected it as on the other tensors; "
+            "save the adapter with PEFT's save_pretrained"
+        )
+    return {key.removeprefix(PEFT_PREFIX): read_rows(file, key) for key in file.tensors}

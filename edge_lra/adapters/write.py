@@ -1,0 +1,75 @@
+"""Write low-rank factors as a folder that PEFT loads."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+from edge_lra.adapters.kinds import LowRank
+from edge_lra.adapters.saved import PEFT_PREFIX, Array
+from edge_lra.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+
+KEPT = ("base_model_name_or_path", "fan_in_fan_out", "modules_to_save", "revision", "task_type")
+
+
+def peft_config(sites: Mapping[str, LowRank], like: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an adapter_config.json for sites whose scale is folded into the up factor.
+
+    Alpha equals the rank everywhere, so that PEFT scales by 1. A site of another rank than most
+    is named in rank_pattern and alpha_pattern.
+
+    Args:
+        sites: factors by module name, as in the model that was trained.
+        like: a config whose base model, task and saved modules stay.
+    """
+    ranks = {module: len(site.down) for module, site in sites.items()}
+    usual = Counter(ranks.values()).most_common(1)[0][0]
+    odd = {f"^{re.escape(name)}": rank for name, rank in ranks.items() if rank != usual}
+    return {
+        **{key: like[key] for key in KEPT if like.get(key) is not None},
+        "peft_type": "LORA",
+        "inference_mode": True,
+        "r": usual,
+        "lora_alpha": usual,
+        "target_modules": sorted(sites),
+        "rank_pattern": odd,
+        "alpha_pattern": odd,
+    }
+
+
+def peft_tensors(sites: Mapping[str, LowRank], others: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the tensors of adapter_model.safetensors: scaled factors, and whole tensors."""
+    tensors = dict(others)
+    for module, site in sites.items():
+        tensors[f"{module}.lora_A.weight"] = site.down
+        tensors[f"{module}.lora_B.weight"] = site.up.astype(np.float64) * site.scale
+    return {
+        PEFT_PREFIX + name: np.ascontiguousarray(values, np.float32)
+        for name, values in sorted(tensors.items())
+    }
+
+
+def write_peft(
+    folder: Path,
+    config: Mapping[str, Any],
+    sites: Mapping[str, LowRank],
+    others: Mapping[str, Array],
+) -> None:
+    """Write a PEFT LoRA folder into an existing, empty folder.
+
+    Args:
+        folder: where to.
+        config: settings to keep, such as the base's name and the task.
+        sites: factors by module name, as in the model that was trained.
+        others: whole tensors (a head, say) by name.
+    """
+    document = json.dumps(peft_config(sites, config), indent=2, sort_keys=True)
+    (folder / ADAPTER_WEIGHTS[0]).write_bytes(save(peft_tensors(sites, others)))
+    (folder / ADAPTER_CONFIG).write_text(document + "\n", encoding="utf-8")
