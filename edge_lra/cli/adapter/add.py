@@ -1,4 +1,4 @@
-"""`edge-lra adapter`: work on adapters and the bundles that take them."""
+"""`edge-lra adapter add`: a further adapter for a factored bundle."""
 
 from __future__ import annotations
 
@@ -10,12 +10,7 @@ from edge_lra.cli.common import shared_options, write_json
 from edge_lra.cli.export import progress_bar, quiet_libraries, split_adapter
 
 
-@click.group()
-def adapter() -> None:
-    """Work on adapters and the bundles that take them."""
-
-
-@adapter.command()
+@click.command()
 @click.argument("bundle", metavar="B.edge", type=click.Path(path_type=Path))
 @click.argument("place", metavar="[NAME=]PATH")
 @click.option("--model", help="The bundle's base, where it has moved.")
