@@ -14,6 +14,7 @@ from edge_lra.errors import EdgeError
 BUNDLE_KEYS = ("name", "family", "task", "labels", "mode", "scheme", "max_length", "base_model")
 ADAPTER_KEYS = ("peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha")
 PEFT_PREFIX = "base_model.model."
+FACTOR = re.compile(r"(.+)\.lora_([AB])\.weight")
 NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a part of a dotted name
 
 
@@ -65,8 +66,7 @@ def describe_bundle(path: Path) -> dict[str, Any]:
 
 def describe_adapter(path: Path) -> dict[str, Any]:
     """Return the adapter's settings, its sites, and the whole tensors it brings."""
-    from edge_lra.adapters.options import HONOURED, read_options
-    from edge_lra.adapters.read import FACTOR
+    from edge_lra.adapters.names import method_of
     from edge_lra.adapters.saved import find_weights
     from edge_lra.tensor_files import open_tensor_file, read_config
 
@@ -79,14 +79,17 @@ def describe_adapter(path: Path) -> dict[str, Any]:
         if match := FACTOR.fullmatch(name):
             shapes.setdefault(match[1], {})[match[2]] = list(tensors[name].shape)
     try:
-        read_options(config, str(file))
+        method = method_of(config, str(file))
+        method.rules.check(config, str(file))
+        method.parse(config, str(file))
+        honoured = [name for name in config if method.rules.says(name) == "honoured"]
         refused = None
     except EdgeError as error:
-        refused = str(error)
+        honoured, refused = list(config), str(error)
     return {
         "kind": "adapter",
         **{key: config.get(key) for key in ADAPTER_KEYS},
-        "options": _options(config, HONOURED - {*ADAPTER_KEYS}),
+        "options": _options(config, set(honoured) - {*ADAPTER_KEYS}),
         "sites": [_site(module, pair) for module, pair in shapes.items()],
         "whole_tensors": {
             n: list(tensors[n].shape) for n in sorted(tensors) if not FACTOR.fullmatch(n)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_lra.adapters import Adapter
 from edge_lra.bundle import MANIFEST, check_files, load_manifest, staged
 from edge_lra.errors import EdgeError
 from edge_lra.golden import NAME as GOLDEN
@@ -123,16 +124,17 @@ def check_fits(
             "give NAME=PATH"
         )
     known = {tensor for slot in slots for tensor in slot.tensors}
+    given = {(tensor, slot.role) for slot in slots for tensor in slot.tensors}
     if manifest["family"] != inputs.recipe.family:
         raise EdgeError(
             f"{inputs.checkpoint.path}: found family {inputs.recipe.family}, expected "
             f"{manifest['family']}; give the bundle's base with --model"
         )
-    missing = [tensor for tensor in adapter.sites if tensor not in known]
-    if missing:
+    if missing := sorted(needed_inputs(adapter) - given):
+        tensor, role = missing[0]
         raise EdgeError(
-            f"{adapter.path}: {missing[0]}: found factors for a site the bundle does not declare, "
-            "expected its sites only; export it again with --sites all-linear"
+            f"{adapter.path}: {tensor}: found an adapter with {role} there, for which the bundle "
+            "declares no input; export it again with --sites all-linear, or with this adapter"
         )
     brought = brought_tensors(adapter, inputs, factored=True)
     whole = [tensor for tensor in brought if tensor not in known]
@@ -141,6 +143,17 @@ def check_fits(
             f"{adapter.path}: {whole[0]}: found a whole tensor, but the bundle's own is not an "
             "input; export the bundle with this adapter among its --adapter"
         )
+
+
+def needed_inputs(adapter: Adapter) -> set[tuple[str, str]]:
+    """Return the sites' tensors and roles of the graph inputs that an adapter fills."""
+    needed = {
+        (tensor, role)
+        for tensor, factors in adapter.factors.items()
+        for role in ("down", "gain", "shift")
+        if getattr(factors, role) is not None
+    }
+    return needed | {(tensor, "layers_down") for tensor in adapter.layers}
 
 
 def check_labels(request: AddRequest, found: Sequence[str] | None) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edge_lra.adapters import Adapter, read_adapter
+from edge_lra.adapters.factored import with_factors
 from edge_lra.checkpoint import Checkpoint, open_checkpoint
 from edge_lra.errors import EdgeError
 from edge_lra.places import resolve_adapter
@@ -97,6 +98,8 @@ def read_inputs(request: ExportRequest) -> Inputs:
         read_adapter(place, name, checkpoint.tensors, heads)
         for place, name in zip(places, labels, strict=True)
     )
+    if request.mode == "factored":
+        adapters = tuple(with_factors(adapter, checkpoint) for adapter in adapters)
     task = choose_task(request.task, [a.task_type for a in adapters], checkpoint)
     return Inputs(checkpoint, recipe, names, adapters, task, model)
 

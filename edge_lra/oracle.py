@@ -82,12 +82,13 @@ class Oracle:
             states = self.model(**tensors, output_hidden_states=True).hidden_states
         return [state.numpy() for state in states[1:]]
 
-    def zero_factors(self) -> None:
-        """Switch the low-rank update off, keeping a head that the adapter brought."""
-        with self.torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                if ".lora_B." in name:
-                    parameter.zero_()
+    def switch_off(self) -> None:
+        """Switch the adapter off at its sites, keeping a head that it brought."""
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        for module in self.model.modules():
+            if isinstance(module, BaseTunerLayer):
+                module.enable_adapters(False)
 
 
 def _load_peft(model: Any, adapter: Path) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ from safetensors.numpy import save
 
 import edge_lra
 from edge_lra.adapters import Adapter
+from edge_lra.adapters.kinds.layers import Layers
+from edge_lra.adapters.kinds.update import Factors
 from edge_lra.bundle import FORMAT_VERSION, MANIFEST, describe_files, seal
 from edge_lra.errors import EdgeError
 from edge_lra.graph.encoder import Built
@@ -22,6 +24,13 @@ from edge_lra.task import Use, config_labels
 from edge_lra.tensor_files import read_config
 
 MIN_ONNXRUNTIME = "1.20.0"
+LAYER_ROLES: dict[str, Callable[[Layers], Array]] = {
+    "layers_down": lambda layers: layers.down.T,
+    "layers_down_bias": lambda layers: layers.down_bias,
+    "layers_up": lambda layers: layers.scale * layers.up.astype(np.float64).T,
+    "layers_up_bias": lambda layers: layers.scale * layers.up_bias.astype(np.float64),
+    "replace": lambda layers: np.array([1.0 - layers.keeps]),
+}
 COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json")
 
 
@@ -42,6 +51,10 @@ def adapter_tensors(adapter: Adapter, inputs: Sequence[AdapterInput]) -> dict[st
                     f"{adapter.path}: found no {item.tensors[0]}, expected the adapter's head"
                 )
             value = value.T if item.role == "weight" else value
+        elif item.role in ("gain", "shift"):
+            value = _vector(adapter, item)
+        elif item.role in LAYER_ROLES:
+            value = _layer(adapter, item)
         else:
             value = _factor(adapter, item)
         tensors[item.name] = np.ascontiguousarray(value, np.float32)
@@ -50,17 +63,35 @@ def adapter_tensors(adapter: Adapter, inputs: Sequence[AdapterInput]) -> dict[st
 
 def _factor(adapter: Adapter, item: AdapterInput) -> Array:
     """Return the sites' down factors side by side, or one site's up factor among zero rows."""
-    sites = [adapter.sites.get(tensor) for tensor in item.tensors]
+    sites = [adapter.factors.get(tensor, Factors()) for tensor in item.tensors]
     if item.role == "down":
-        parts = [site.down.T for site in sites if site is not None]
+        parts = [site.down.T for site in sites if site.down is not None]
         return np.concatenate(parts, axis=1) if parts else np.zeros(off_shape(item), np.float32)
-    ranks = [0 if site is None else len(site.down) for site in sites]
+    ranks = [0 if site.down is None else len(site.down) for site in sites]
     up = np.zeros((sum(ranks), off_shape(item)[1]))
-    site = sites[item.index]
-    if site is not None:
+    own = sites[item.index].up
+    if own is not None:
         start = sum(ranks[: item.index])
-        up[start : start + len(site.down)] = (site.up.astype(np.float64) * site.scale).T
+        up[start : start + own.shape[1]] = own.T
     return up
+
+
+def _vector(adapter: Adapter, item: AdapterInput) -> Array:
+    """Return a site's gain or shift; zeros leave its outputs as they are."""
+    value = getattr(adapter.factors.get(item.tensors[0], Factors()), item.role)
+    return np.zeros(off_shape(item)) if value is None else np.asarray(value)
+
+
+def _layer(adapter: Adapter, item: AdapterInput) -> Array:
+    """Return a tensor of an adapter of two layers, its scale folded into the second."""
+    layers = adapter.layers.get(item.tensors[0])
+    return np.zeros(off_shape(item)) if layers is None else LAYER_ROLES[item.role](layers)
+
+
+def adapter_rank(adapter: Adapter) -> int:
+    """Return the largest rank of the adapter's sites."""
+    ranks = [len(f.down) for f in adapter.factors.values() if f.down is not None]
+    return max([*ranks, *(len(layers.down) for layers in adapter.layers.values())], default=0)
 
 
 def off_shape(item: AdapterInput) -> list[int]:
@@ -83,7 +114,7 @@ def write_adapters(
         file.write_bytes(save(adapter_tensors(adapter, inputs)))
         entries[adapter.name] = {
             "file": file.relative_to(folder).as_posix(),
-            "rank": adapter.rank,
+            "rank": adapter_rank(adapter),
             "labels": adapter_labels(adapter, inputs, labels),
             "base": fingerprint,
         }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 
 from edge_lra.adapters import Adapter
 from edge_lra.errors import EdgeError
 from edge_lra.graph.encoder import Built, Plan
+from edge_lra.graph.factors import Slot
 from edge_lra.inputs import ExportRequest, Inputs
 from edge_lra.quantize import SCHEMES
 
@@ -18,9 +22,9 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
     )
     first = inputs.adapters[0] if inputs.adapters else None
     brought = [brought_tensors(adapter, inputs, factored) for adapter in inputs.adapters]
-    sites = frozenset(t for a in inputs.adapters for t in a.sites) if factored else frozenset()
+    slots = adapter_slots(inputs.adapters) if factored else {}
     if factored and request.sites == "all-linear":
-        sites |= frozenset(all_linear(inputs))
+        slots |= {t: replace(slots.get(t, Slot()), low_rank=True) for t in all_linear(inputs)}
     return Plan(
         inputs.recipe,
         inputs.checkpoint.config,
@@ -28,11 +32,39 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
         SCHEMES[request.scheme](),
         inputs.task,
         inputs.names,
-        merged=first.sites if first and not factored else {},
-        sites=sites,
+        merged=first.updates if first and not factored else {},
+        slots=slots,
         replacements=brought[0] if brought else {},
         head_inputs=factored and any(brought),
     )
+
+
+def adapter_slots(adapters: Sequence[Adapter]) -> dict[str, Slot]:
+    """Return what the adapters do together, by the checkpoint's name of a linear's weight.
+
+    Raises:
+        EdgeError: two adapters of two layers differ in kind or activation at a site.
+    """
+    slots: dict[str, Slot] = {}
+    for adapter in adapters:
+        for tensor, factors in adapter.factors.items():
+            slot = slots.get(tensor, Slot())
+            slots[tensor] = replace(
+                slot,
+                low_rank=slot.low_rank or factors.down is not None,
+                gain=slot.gain or factors.gain is not None,
+                shift=slot.shift or factors.shift is not None,
+            )
+        for tensor, layers in adapter.layers.items():
+            slot, wanted = slots.get(tensor, Slot()), (layers.kind, layers.activation)
+            if slot.layers not in (None, wanted):
+                raise EdgeError(
+                    f"{adapter.path}: {tensor}: found {' '.join(wanted)} layers beside another "
+                    f"adapter's {' '.join(slot.layers or ())}, expected one kind a site; export "
+                    "them apart"
+                )
+            slots[tensor] = replace(slot, layers=wanted)
+    return slots
 
 
 def brought_tensors(adapter: Adapter, inputs: Inputs, factored: bool) -> dict[str, np.ndarray]:
@@ -79,7 +111,7 @@ def check_used(inputs: Inputs, built: Built, plan: Plan) -> None:
         for layer in head.layers
     }
     for adapter in inputs.adapters:
-        for tensor in adapter.sites:
+        for tensor in adapter.updates:
             if tensor not in read and tensor not in idle:
                 raise EdgeError(
                     f"{adapter.path}: {tensor}: found factors for a weight that "

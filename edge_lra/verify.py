@@ -161,7 +161,7 @@ def adapter_survival(evidence: Evidence, oracle: Oracle) -> float:
     Raises:
         EdgeError: the adapter has no effect in the float model itself.
     """
-    oracle.zero_factors()
+    oracle.switch_off()
     rows = range(min(EFFECT_ROWS, len(evidence.inputs)))
     along = total = 0.0
     for row in rows:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from edge_lra.adapters import LowRank
+from edge_lra.adapters import Update
 from edge_lra.checkpoint import Checkpoint
 
 Array = npt.NDArray[Any]
@@ -57,7 +57,7 @@ class Source:
     checkpoint: Checkpoint
     tensor: str
     shape: tuple[int, ...]
-    adapter: LowRank | None = None
+    update: Update | None = None
     replacement: Array | None = None
     row_scale: Array | None = None
     column_scale: Array | None = None
@@ -80,15 +80,25 @@ class Source:
             parts = iter([(0, self.replacement)])
         else:
             parts = self.checkpoint.row_chunks(self.tensor)
-        for start, rows in parts:
-            wide = np.asarray(rows).astype(np.float64)
-            yield start, wide if self.adapter is None else self.adapter.merge_rows(wide, start)
+        wide = ((start, np.asarray(rows).astype(np.float64)) for start, rows in parts)
+        if self.update is None:
+            yield from wide
+        elif self.update.rowwise:
+            for start, rows in wide:
+                yield start, self.update.merge(rows, start)
+        else:
+            yield 0, self.update.merge(np.concatenate([rows for _, rows in wide]))
 
     def _scaled(self, rows: Array, start: int) -> Array:
         if self.row_scale is not None:
             scale = self.row_scale[start : start + len(rows)]
             rows = rows * scale.reshape(-1, *[1] * (rows.ndim - 1))
         return rows if self.column_scale is None else rows * self.column_scale
+
+
+def read_whole(checkpoint: Checkpoint, tensor: str) -> Array:
+    """Return a whole tensor in float64."""
+    return checkpoint.rows(tensor).astype(np.float64)
 
 
 @dataclass(frozen=True)

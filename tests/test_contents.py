@@ -74,8 +74,8 @@ def test_options_that_change_the_result_are_shown_and_the_unsupported_named(tiny
     found = describe("adapter")
     assert found["options"]["use_rslora"] and found["options"]["rank_pattern"] == {"query": 4}
     assert "init_lora_weights" not in found["options"] and found["refused"] is None
-    change_config(tiny / "adapter", use_dora=True)
-    assert "use_dora: found True, expected False" in describe("adapter")["refused"]
+    change_config(tiny / "adapter", use_qalora=True)
+    assert "use_qalora: found True, expected False" in describe("adapter")["refused"]
 
 
 def test_a_checkpoint_lists_its_tensors_and_sizes(tiny: Path) -> None:

@@ -1,6 +1,6 @@
-"""Low-rank adapters: what they are and how they are read."""
+"""Adapters: what they are, how they are read and written."""
 
-from edge_lra.adapters.kinds import LowRank
+from edge_lra.adapters.kinds import LowRank, Update
 from edge_lra.adapters.read import Adapter, read_adapter
 
-__all__ = ["Adapter", "LowRank", "read_adapter"]
+__all__ = ["Adapter", "LowRank", "Update", "read_adapter"]

@@ -1,46 +1,56 @@
-"""Read a PEFT LoRA folder into low-rank updates and replaced tensors of a base."""
+"""Match a saved adapter to its base: an update for each tensor that it changes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from edge_lra.adapters.kinds import LowRank
-from edge_lra.adapters.options import HONOURED, Options, read_options
-from edge_lra.adapters.saved import Saved, read_saved
+from edge_lra.adapters.kinds import LORA, LowRank, Method, Site, Update
+from edge_lra.adapters.kinds.layers import Layers
+from edge_lra.adapters.kinds.rules import names, text
+from edge_lra.adapters.kinds.update import Factors, Rows
+from edge_lra.adapters.names import Rename, Sorted, find_rename, method_of, sort_tensors, tied_heads
+from edge_lra.adapters.saved import Array, Saved, read_saved
 from edge_lra.errors import EdgeError
 from edge_lra.tensor_files import TensorInfo
-
-Array = npt.NDArray[Any]
-FACTOR = re.compile(r"(.+)\.lora_([AB])\.weight")
-# Parts of names that only other methods than plain LoRA on linear layers save.
-FOREIGN = re.compile(r"(^|\.)(lora_\w+|base_layer|token_adapter|trainable_tokens\w*)(\.|$)")
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A trained adapter, resolved against the base it is for."""
+    """A trained adapter, resolved against the base it is for.
+
+    Attributes:
+        updates: by the base tensor's name; weights and biases.
+        replacements: float32 whole tensors, by the tensor's name in the model.
+        ties: tensors that shared an embedding's weight and no longer do -> that embedding. They
+            start from its values in the base, whatever happens to the embedding.
+        options: the honoured options as the file gives them.
+        factors: what its linears become as graph inputs, by weight; worked out where needed.
+        layers: the same for adapters of two layers.
+    """
 
     name: str
     path: Path
-    sites: dict[str, LowRank]  # by the base weight's tensor name
-    replacements: dict[str, Array]  # float32, by the tensor's name in the model
-    rank: int  # the largest of its sites
+    updates: dict[str, Update]
+    replacements: dict[str, Array]
     task_type: str | None
     base_model: str | None
-    options: dict[str, Any]  # the honoured options as the file gives them
+    options: dict[str, Any]
+    kind: str = "LORA"
+    format: str = "PEFT"
+    ties: dict[str, str] = field(default_factory=dict)
+    factors: dict[str, Factors] = field(default_factory=dict)
+    layers: dict[str, Layers] = field(default_factory=dict)
 
 
 def read_adapter(
     path: str | Path, name: str, base: Mapping[str, TensorInfo], head_names: Collection[str]
 ) -> Adapter:
-    """Read a folder that PEFT's `save_pretrained` or a Trainer checkpoint wrote.
+    """Read an adapter in any known format.
 
     Args:
         path: the folder with adapter_config.json.
@@ -53,98 +63,87 @@ def read_adapter(
             the base; the message names the site.
     """
     saved = read_saved(path)
-    file = saved.file
-    options = read_options(saved.config, str(saved.config_file))
-    factors, plain = sort_tensors(file, saved.tensors)
-    rename = _find_rename(file, factors, base)
-    conv1d = _is_conv1d(base, options.fan_in_fan_out)
-    sites = {}
-    for site, pair in factors.items():
-        weight = base[f"{rename(site)}.weight"]
-        sites[weight.name] = _site(f"{file}: {site}", site, pair, weight.shape, options, conv1d)
-    replacements = _replacements(file, plain, rename, base, head_names)
-    _check_saved_modules(file, options, replacements, head_names)
-    if both := sorted(set(sites) & set(replacements)):
+    where = str(saved.config_file)
+    method = method_of(saved.config, where)
+    method.rules.check(saved.config, where)
+    options = method.parse(saved.config, where)
+    tensors = sort_tensors(saved.file, saved.tensors, method)
+    method.check(options, tensors.sites, where)
+    known = {head: base[name] for head, name in tied_heads(base).items()} | dict(base)
+    places = {site: method.place(site, options) for site in tensors.sites}
+    rename = find_rename(saved.file, places.values(), known)
+    reader = _Reader(saved, method, options, tensors, known, rename)
+    updates = {k: v for site, place in places.items() for k, v in reader.site(site, place).items()}
+    replacements = _replacements(saved.file, tensors.plain, rename, base, head_names)
+    _check_saved_modules(saved, replacements, head_names)
+    own = {rename(name) for name in tensors.bases} | tensors.bases
+    if both := sorted((set(updates) & set(replacements)) - own):
         raise EdgeError(
-            f"{file}: {both[0]}: found both factors and a whole tensor, expected one of them; "
-            "train the module one way"
+            f"{saved.file}: {both[0]}: found both factors and a whole tensor, expected one of "
+            "them; train the module one way"
         )
+    honoured = {k: v for k, v in saved.config.items() if method.rules.says(k) == "honoured"}
     return Adapter(
         name=name,
         path=saved.path,
-        sites=sites,
+        updates=updates,
         replacements=replacements,
-        rank=max(len(update.down) for update in sites.values()),
-        task_type=options.task_type,
-        base_model=options.base_model,
-        options={key: value for key, value in sorted(saved.config.items()) if key in HONOURED},
+        task_type=text(saved.config, where, "task_type"),
+        base_model=text(saved.config, where, "base_model_name_or_path"),
+        options=dict(sorted(honoured.items())),
+        kind=method.peft_type,
+        format=saved.format,
+        ties=_broken_ties(base, updates, replacements),
     )
-
-
-def sort_tensors(
-    file: Path, tensors: Mapping[str, Array]
-) -> tuple[dict[str, dict[str, Array]], dict[str, Array]]:
-    """Return each site's factors by "A" and "B", and the tensors that replace others."""
-    factors: dict[str, dict[str, Array]] = {}
-    plain = {}
-    for key, values in sorted(tensors.items()):
-        if match := FACTOR.fullmatch(key):
-            factors.setdefault(match[1], {})[match[2]] = values
-        elif FOREIGN.search(key):
-            raise EdgeError(
-                f"{file}: {key}: found a tensor that is no low-rank factor of a linear layer, "
-                "expected lora_A.weight and lora_B.weight without an adapter name; "
-                "save plain LoRA with PEFT's save_pretrained"
-            )
-        else:
-            plain[key] = values
-    if not factors:
-        raise EdgeError(
-            f"{file}: found no low-rank factors, expected tensors named ….lora_A.weight; "
-            "is this a LoRA adapter?"
-        )
-    return factors, plain
 
 
 @dataclass(frozen=True)
-class _Rename:
-    """Name in the model that was trained -> name in the base: one prefix less or one more."""
+class _Reader:
+    """Reads one adapter's sites."""
 
-    drop: str = ""
-    add: str = ""
+    saved: Saved
+    method: Method
+    options: Any
+    tensors: Sorted
+    base: Mapping[str, TensorInfo]
+    rename: Rename
 
-    def __call__(self, name: str) -> str:
-        return self.add + name.removeprefix(self.drop)
+    @cached_property
+    def conv1d(self) -> bool:
+        """Whether the base stores its linear weights as (in, out)."""
+        return _is_conv1d(self.base, self.saved.config.get("fan_in_fan_out") is True)
+
+    def site(self, module: str, place: str) -> dict[str, Update]:
+        """Return a site's updates by the base tensor's name."""
+        name = next(n for n in (self.rename(place), place) if n in self.base)
+        parts = self.tensors.sites[module]
+        where = f"{self.saved.file}: {module}"
+        bias = name.removesuffix("weight") + "bias"
+        shape = self.base[name].shape
+        # A kernel and a table of rows are never stored the other way round.
+        flat = len(shape) == 2 and not any("embedding" in part for part in parts)
+        site = Site(where, module, parts, shape, bias in self.base, flat and self.conv1d)
+        found = self.method.read(site, self.options, self.tensors.shared)
+        names = {"weight": name, "bias": bias}
+        return {names[part]: update for part, update in found.items()}
 
 
-def _find_rename(file: Path, sites: Iterable[str], base: Mapping[str, TensorInfo]) -> _Rename:
-    """Find the one prefix under which every site has a weight in the base."""
-    names = list(sites)
+def _broken_ties(
+    base: Mapping[str, TensorInfo],
+    updates: Mapping[str, Update],
+    replacements: Mapping[str, Array],
+) -> dict[str, str]:
+    """Return tensors that shared an embedding's weight and part from it by this adapter.
 
-    def missing(rename: _Rename) -> list[str]:
-        return [name for name in names if f"{rename(name)}.weight" not in base]
-
-    heads = {name.partition(".")[0] + "." for name in names if "." in name}
-    tops = {name.partition(".")[0] + "." for name in base}
-    candidates = [
-        _Rename(),
-        *(_Rename(drop=head) for head in sorted(heads)),
-        *(_Rename(add=top) for top in sorted(tops)),
-    ]
-    fitting = [rename for rename in candidates if not missing(rename)]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        places = " and ".join(f"{rename(names[0])}.weight" for rename in fitting)
-        raise EdgeError(
-            f"{file}: {names[0]}: found {places} in the base, expected one of them; "
-            "use a base with one copy of the weights"
-        )
-    odd = missing(min(candidates, key=lambda rename: len(missing(rename))))[0]
-    raise EdgeError(
-        f"{file}: {odd}: found no weight of this name in the base, expected one for every site; "
-        "is this adapter for another base?"
-    )
+    PEFT's unmerged model adapts one of the two and leaves the other; its merge would change both.
+    Rows that were trained as tokens stay shared.
+    """
+    ties = {}
+    for head, embedding in tied_heads(base).items():
+        alone = embedding in replacements or not isinstance(updates.get(embedding), Rows | None)
+        if head in updates or head in replacements or alone:
+            ties[head] = embedding
+    return ties
 
 
 def _is_conv1d(base: Mapping[str, TensorInfo], configured: bool) -> bool:
@@ -163,73 +162,36 @@ def _is_conv1d(base: Mapping[str, TensorInfo], configured: bool) -> bool:
     return seen.pop() if len(seen) == 1 else configured
 
 
-def _site(
-    where: str,
-    site: str,
-    pair: Mapping[str, Array],
-    shape: tuple[int, ...] | None,
-    options: Options,
-    conv1d: bool,
-) -> LowRank:
-    """Check one site's factors against its configured rank and its base weight, where known."""
-    for letter, role in (("A", "down"), ("B", "up")):
-        if letter not in pair:
-            raise EdgeError(
-                f"{where}: found no lora_{letter}.weight ({role}), expected both factors; "
-                "the adapter is incomplete, save it again"
-            )
-    down, up = pair["A"], pair["B"]
-    flat = down.ndim == up.ndim == 2 and (shape is None or len(shape) == 2)
-    if not flat or len(down) != up.shape[1]:
-        weight = f" for a base weight {shape}" if shape else ""
-        raise EdgeError(
-            f"{where}: found factors {up.shape} and {down.shape}{weight}, "
-            "expected (out, rank) and (rank, in); is this adapter for another base?"
-        )
-    rank = options.site_rank(site)
-    if len(down) != rank:
-        raise EdgeError(
-            f"{where}: found rank {len(down)}, expected {rank} by adapter_config.json; "
-            "use the config that was saved with these weights"
-        )
-    update = (len(up), down.shape[1])
-    wanted = (shape[::-1] if conv1d else shape) if shape else update
-    if update != wanted:
-        raise EdgeError(
-            f"{where}: found an update of {update}, the base weight needs {wanted}; "
-            "is this adapter for another base?"
-        )
-    return LowRank(
-        np.ascontiguousarray(down), np.ascontiguousarray(up), options.site_scale(site), conv1d
-    )
-
-
 def _replacements(
     file: Path,
     plain: Mapping[str, Array],
-    rename: _Rename,
+    rename: Rename,
     base: Mapping[str, TensorInfo],
     head_names: Collection[str],
 ) -> dict[str, Array]:
+    tied = tied_heads(base)
     found: dict[str, Array] = {}
     for key, values in plain.items():
         # A head stands beside the encoder: its name has no prefix to add or drop.
-        name = next((n for n in (rename(key), key) if n in base or n in head_names), None)
+        places = (rename(key), key)
+        name = next((n for n in places if n in base or n in head_names or n in tied), None)
         if name is None or name in found:
             raise EdgeError(
                 f"{file}: {key}: found no tensor of this name in the base or its task heads, "
                 "expected one; is this adapter for another base or task?"
             )
         # A head may have other labels than the base's; everything else keeps its shape.
-        if name in base and name not in head_names and base[name].shape != values.shape:
+        shape = base[tied.get(name, name)].shape if name not in head_names else values.shape
+        if shape != values.shape:
             raise EdgeError(
                 f"{file}: {key}: found shape {values.shape}, the base tensor is "
-                f"{base[name].shape}; is this adapter for another base?"
+                f"{shape}; is this adapter for another base?"
             )
         found[name] = values
     for name, values in found.items():
         weight = found.get(name.removesuffix("bias") + "weight")
-        if name.endswith(".bias") and weight is not None and values.shape != weight.shape[:1]:
+        outputs = () if weight is None else (weight.shape[:1], weight.shape[1:2])
+        if name.endswith(".bias") and weight is not None and values.shape not in outputs:
             raise EdgeError(
                 f"{file}: {name}: found shape {values.shape}, expected {weight.shape[:1]} as its "
                 "weight has rows; save the adapter again"
@@ -238,21 +200,21 @@ def _replacements(
 
 
 def _check_saved_modules(
-    file: Path, options: Options, replacements: Mapping[str, Array], head_names: Collection[str]
+    saved: Saved, replacements: Mapping[str, Array], head_names: Collection[str]
 ) -> None:
     """Refuse a file that lacks a head its config promises: the base's would be a random one.
 
     PEFT adds the usual head names of a task to `modules_to_save`, whether the model has them or
     not, so only names that this family knows count.
     """
-    for module in options.modules_to_save:
+    for module in names(saved.config, str(saved.config_file), "modules_to_save"):
         pattern = re.compile(rf"(.*\.)?{re.escape(module)}(\..*)?")
         if any(map(pattern.fullmatch, head_names)) and not any(
             map(pattern.fullmatch, replacements)
         ):
             raise EdgeError(
-                f"{file}: {module}: found none of its tensors, expected them by modules_to_save; "
-                "save the adapter again"
+                f"{saved.file}: {module}: found none of its tensors, expected them by "
+                "modules_to_save; save the adapter again"
             )
 
 
@@ -267,10 +229,25 @@ def read_low_rank(path: str | Path) -> tuple[Saved, dict[str, LowRank], dict[str
         EdgeError: as `read_adapter`, or the adapter is more than low-rank factors.
     """
     saved = read_saved(path)
-    options = read_options(saved.config, str(saved.config_file))
-    factors, plain = sort_tensors(saved.file, saved.tensors)
-    sites = {
-        site: _site(f"{saved.file}: {site}", site, pair, None, options, conv1d=False)
-        for site, pair in factors.items()
-    }
-    return saved, sites, plain
+    where = str(saved.config_file)
+    LORA.rules.check(saved.config, where)
+    method = method_of(saved.config, where)
+    if method is not LORA:
+        raise EdgeError(
+            f"{where}: peft_type: found {method.peft_type}, expected LORA; this works on plain "
+            "low-rank factors"
+        )
+    options = LORA.parse(saved.config, where)
+    tensors = sort_tensors(saved.file, saved.tensors, LORA)
+    sites = {}
+    for module, parts in tensors.sites.items():
+        if odd := sorted(parts.keys() - {"lora_A.weight", "lora_B.weight"}):
+            raise EdgeError(
+                f"{saved.file}: {module}: found {odd[0]}, expected lora_A.weight and "
+                "lora_B.weight alone; this works on plain low-rank factors"
+            )
+        site = Site(f"{saved.file}: {module}", module, parts, None, False, False)
+        update = LORA.read(site, options, {})["weight"]
+        assert isinstance(update, LowRank)
+        sites[module] = update
+    return saved, sites, tensors.plain

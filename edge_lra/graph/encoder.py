@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from edge_lra.adapters import LowRank
+from edge_lra.adapters import Update
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
 from edge_lra.graph.builder import GraphBuilder
-from edge_lra.graph.factors import AdapterInput, FactorWriter
+from edge_lra.graph.factors import AdapterInput, FactorWriter, Slot
 from edge_lra.graph.feed_forward import split_feed_forward
 from edge_lra.quantize.calibrate import EncoderRun, random_tokens
 from edge_lra.quantize.schemes import Scheme
@@ -32,8 +32,8 @@ class Plan:
 
     Attributes:
         names: checkpoint tensor name by recipe name (without the encoder's prefix).
-        merged: low-rank adapters by checkpoint tensor name, folded into the weights.
-        sites: checkpoint tensor names whose factors become graph inputs.
+        merged: updates by checkpoint tensor name, folded into the weights.
+        slots: what adapters do as graph inputs, by the checkpoint's name of a linear's weight.
         replacements: tensors an adapter brings, by recipe name, in place of the checkpoint's.
         head_inputs: take the task head's last tensors as graph inputs.
     """
@@ -44,8 +44,8 @@ class Plan:
     scheme: Scheme
     task: str
     names: Mapping[str, str]
-    merged: Mapping[str, LowRank] = field(default_factory=dict)
-    sites: frozenset[str] = frozenset()
+    merged: Mapping[str, Update] = field(default_factory=dict)
+    slots: Mapping[str, Slot] = field(default_factory=dict)
     replacements: Mapping[str, Array] = field(default_factory=dict)
     head_inputs: bool = False
 
@@ -84,7 +84,7 @@ class EncoderBuilder:
         """Prepare an empty graph."""
         self.plan = plan
         self.graph = GraphBuilder()
-        self.factors = FactorWriter(self.graph, plan.sites)
+        self.factors = FactorWriter(self.graph, plan.slots)
         self.smoothed: dict[str, Smoothed] = {}
         self.extremes: Mapping[str, Array] = {}
         epsilon = plan.config.get("layer_norm_eps", 1e-12)
@@ -120,8 +120,8 @@ class EncoderBuilder:
         """Return x W^T + b, plus the factors at an adapter site, which read x unsmoothed."""
         source = self.source(f"{module}.weight")
         y = self.multiply(x, f"{module}.weight", source)
-        y = self.graph.op("Add", [y, self.vector(f"{module}.bias")])
-        return self.factors.add(x, y, module, source.tensor, source.shape)
+        bias = self.vector(f"{module}.bias")
+        return self.factors.finish(x, y, bias, module, source.tensor, source.shape)
 
     def multiply(self, x: ir.Value, name: str, source: Source) -> ir.Value:
         """Return x W^T in the scheme, reading x smoothed where it is."""
@@ -217,11 +217,19 @@ class EncoderBuilder:
         query, key, value = (self.linear(x, name) for name in readers)
         context = self.attention([query, key, value], mask, heads)
         x = self.residual_norm(self.linear(context, module["output"]), x, module["attention_norm"])
-        if self.plan.scheme.smooths:
+        if self.plan.scheme.smooths and not self.layers_inside(module):
             y = split_feed_forward(self, x, module)
         else:
             y = self.linear(self.activation(self.linear(x, module["up"])), module["down"])
         return self.residual_norm(y, x, module["output_norm"])
+
+    def layers_inside(self, module: Mapping[str, str]) -> bool:
+        """Say whether an adapter of two layers reads what a split feed-forward block divides."""
+        up, down = (
+            self.factors.slots.get(self.source(f"{module[role]}.weight").tensor, Slot())
+            for role in ("up", "down")
+        )
+        return up.layers is not None or (down.layers or ("",))[0] == "parallel"
 
     def attention(self, readers: list[ir.Value], mask: Mask, heads: int) -> ir.Value:
         """Attend to the tokens the mask names.
@@ -265,8 +273,8 @@ class EncoderBuilder:
         else:
             weight = self.graph.stored(Dense(weight_name, source, transpose=True))[0]
             bias = self.vector(bias_name)
-        y = self.graph.op("Add", [self.graph.op("MatMul", [x, weight]), bias])
-        x = self.factors.add(x, y, layer.linear, source.tensor, source.shape)
+        y = self.graph.op("MatMul", [x, weight])
+        x = self.factors.finish(x, y, bias, layer.linear, source.tensor, source.shape)
         if layer.activation:
             x = self.graph.op(layer.activation.capitalize(), [x])
         return x

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -17,7 +17,10 @@ class AdapterInput:
     Attributes:
         tensors: checkpoint tensors of the sites whose factors it holds side by side, or the
             one tensor of a task head.
-        role: "down" (in, ranks of all sites), "up" (ranks, out), "weight" or "bias".
+        role: "down" (in, ranks of all sites), "up" (ranks, out), "gain" (out), "shift" (out),
+            "weight" or "bias" of a head, or of an adapter of two layers "layers_down" (width,
+            rank), "layers_down_bias", "layers_up" (rank, out), "layers_up_bias" and "replace"
+            (1), which is 1 where the module's own output goes.
         index: which of `tensors` an up factor is for; its other rows are zero.
     """
 
@@ -26,6 +29,23 @@ class AdapterInput:
     role: str
     shape: tuple[int | str, ...]
     index: int = 0
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What adapters may do at a site.
+
+    Attributes:
+        low_rank: add factors.
+        gain: scale the outputs.
+        shift: move the bias.
+        layers: kind and activation of two layers at the output, or None.
+    """
+
+    low_rank: bool = False
+    gain: bool = False
+    shift: bool = False
+    layers: tuple[str, str] | None = None
 
 
 @dataclass
@@ -38,10 +58,11 @@ class _Group:
 class FactorWriter:
     """Adds factor ops at adapter sites, and none elsewhere."""
 
-    def __init__(self, graph: GraphBuilder, sites: frozenset[str]) -> None:
-        """Take the graph and the checkpoint names of the sites."""
+    def __init__(self, graph: GraphBuilder, slots: Mapping[str, Slot]) -> None:
+        """Take the graph and what adapters do, by the checkpoint's name of a site's weight."""
         self.graph = graph
-        self.sites = sites
+        self.slots = slots
+        self.sites = frozenset(tensor for tensor, slot in slots.items() if slot.low_rank)
         self.inputs: list[AdapterInput] = []
         self._groups: dict[str, _Group] = {}
         self._downs: dict[str, ir.Value] = {}
@@ -70,6 +91,79 @@ class FactorWriter:
             group.lowered = self.graph.op("MatMul", [x, down])
         return self.graph.op("Add", [y, self.graph.op("MatMul", [group.lowered, up])])
 
+    def gain(self, module: str, tensor: str, out: int) -> ir.Value | None:
+        """Return the input (out,) that scales a site's outputs less 1, where there is one."""
+        if tensor not in self.slots or not self.slots[tensor].gain:
+            return None
+        return self.input(f"{module}.gain", (tensor,), "gain", (out,))
+
+    def scale(self, y: ir.Value, gain: ir.Value | None) -> ir.Value:
+        """Return y (1 + gain). Stored less 1, so that zeros switch it off."""
+        return y if gain is None else self.graph.op("Add", [y, self.graph.op("Mul", [y, gain])])
+
+    def shift(self, module: str, tensor: str, out: int) -> ir.Value | None:
+        """Return the input (out,) that is added to a site's bias, where there is one."""
+        if tensor not in self.slots or not self.slots[tensor].shift:
+            return None
+        return self.input(f"{module}.shift", (tensor,), "shift", (out,))
+
+    def finish(
+        self,
+        x: ir.Value,
+        y: ir.Value,
+        bias: ir.Value,
+        module: str,
+        tensor: str,
+        shape: Sequence[int],
+    ) -> ir.Value:
+        """Return a linear's output from its product y: factors, gain, bias, shift and layers.
+
+        The bias comes first where nothing scales the product: onnxruntime fuses the two.
+        """
+        gain = self.gain(module, tensor, shape[0])
+        if gain is None:
+            y = self.add(x, self.graph.op("Add", [y, bias]), module, tensor, shape)
+        else:
+            y = self.scale(self.add(x, y, module, tensor, shape), gain)
+            y = self.graph.op("Add", [y, bias])
+        shift = self.shift(module, tensor, shape[0])
+        y = y if shift is None else self.graph.op("Add", [y, shift])
+        return self.layers(x, y, module, tensor, shape)
+
+    def layers(
+        self, x: ir.Value, y: ir.Value, module: str, tensor: str, shape: Sequence[int]
+    ) -> ir.Value:
+        """Return y with an adapter of two layers behind the module, or beside it.
+
+        Args:
+            x: what the module reads.
+            y: (.., out) what it returns.
+            module: its name.
+            tensor: the checkpoint's name of its weight.
+            shape: of that weight, (out, in).
+        """
+        slot = self.slots.get(tensor)
+        if slot is None or slot.layers is None:
+            return y
+        kind, activation = slot.layers
+        out, inputs = shape
+        read, width = (x, inputs) if kind == "parallel" else (y, out)
+        rank = f"{module}.layers_rank"
+
+        def given(role: str, *shape: int | str) -> ir.Value:
+            return self.input(f"{module}.{role}", (tensor,), role, shape)
+
+        graph = self.graph
+        inner = graph.op("MatMul", [read, given("layers_down", width, rank)])
+        inner = graph.op("Add", [inner, given("layers_down_bias", rank)])
+        inner = activate(graph, inner, activation)
+        outer = graph.op("MatMul", [inner, given("layers_up", rank, out)])
+        outer = graph.op("Add", [outer, given("layers_up_bias", out)])
+        if kind == "serial":
+            dropped = graph.op("Mul", [y, given("replace", 1)])
+            y = graph.op("Sub", [y, dropped])
+        return graph.op("Add", [y, outer])
+
     def pair(
         self, module: str, tensor: str, shape: Sequence[int], group: _Group | None = None
     ) -> tuple[ir.Value, ir.Value]:
@@ -95,3 +189,12 @@ class FactorWriter:
         """Add a required input that an adapter fills."""
         self.inputs.append(AdapterInput(name, tensors, role, shape, index))
         return self.graph.input(name, "float32", shape)
+
+
+def activate(graph: GraphBuilder, x: ir.Value, name: str) -> ir.Value:
+    """Apply the activation between an adapter's two layers."""
+    if name == "linear":
+        return x
+    if name == "silu":
+        return graph.op("Mul", [x, graph.op("Sigmoid", [x])])
+    return graph.op(name.capitalize(), [x])

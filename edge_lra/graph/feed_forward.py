@@ -37,37 +37,59 @@ class _Split:
         """Return the activations of the many channels (few are 0) and of the few."""
         name, source, bias = f"{self.up}.weight", self.up_source, f"{self.up}.bias"
         many = self.build.multiply(x, name, replace(source, row_scale=self.mask))
-        bias_source = self.build.source(bias)
-        kept = Dense(bias, replace(bias_source, row_scale=self.mask))
-        many = self.graph.op("Add", [many, self.graph.stored(kept)[0]])
         picked = replace(source, shape=(len(self.few), source.shape[1]), rows=self.few)
         few = self.build.multiply(x, f"{name}.outliers", picked)
-        picked = replace(bias_source, shape=self.few.shape, rows=self.few)
-        few_bias = self.graph.stored(Dense(f"{bias}.outliers", picked))[0]
-        few = self.graph.op("Add", [few, few_bias])
         if source.tensor in self.factors.sites:
             down, up = self.factors.pair(self.up, source.tensor, source.shape)
             lowered = self.graph.op("MatMul", [x, down])
-            mask = self.graph.constant(self.mask.astype(np.float32))
-            many = self._plus(many, lowered, self.graph.op("Mul", [up, mask]))
-            columns = self.graph.op("Gather", [up, self.graph.constant(self.few)], axis=1)
-            few = self._plus(few, lowered, columns)
+            many = self._plus(many, lowered, self._masked(up))
+            few = self._plus(few, lowered, self._picked(up))
+        gain = self.factors.gain(self.up, source.tensor, source.shape[0])
+        if gain is not None:
+            many = self.factors.scale(many, gain)
+            few = self.factors.scale(few, self._picked(gain))
+        bias_source = self.build.source(bias)
+        kept = self.graph.stored(Dense(bias, replace(bias_source, row_scale=self.mask)))[0]
+        picked = replace(bias_source, shape=self.few.shape, rows=self.few)
+        few_bias = self.graph.stored(Dense(f"{bias}.outliers", picked))[0]
+        many, few = self.graph.op("Add", [many, kept]), self.graph.op("Add", [few, few_bias])
+        shift = self.factors.shift(self.up, source.tensor, source.shape[0])
+        if shift is not None:
+            many = self.graph.op("Add", [many, self._masked(shift)])
+            few = self.graph.op("Add", [few, self._picked(shift)])
         return self.build.activation(many), self.build.activation(few)
 
     def outer(self, many: ir.Value, few: ir.Value) -> ir.Value:
         """Return the down projection of both halves."""
         name, source = f"{self.down}.weight", self.down_source
+        tensor, shape = source.tensor, source.shape
+        bias = self.build.vector(f"{self.down}.bias")
+        gain = self.factors.gain(self.down, tensor, shape[0])
         y = self.build.multiply(many, name, replace(source, column_scale=self.mask))
-        y = self.graph.op("Add", [y, self.build.vector(f"{self.down}.bias")])
-        picked = replace(source, shape=(source.shape[0], len(self.few)), columns=self.few)
+        if gain is None:  # onnxruntime fuses a bias that comes right behind the product
+            y = self.graph.op("Add", [y, bias])
+        picked = replace(source, shape=(shape[0], len(self.few)), columns=self.few)
         weight = self.graph.stored(Dense(f"{name}.outliers", picked, transpose=True))[0]
         y = self._plus(y, few, weight)
-        if source.tensor in self.factors.sites:
-            down, up = self.factors.pair(self.down, source.tensor, source.shape)
+        if tensor in self.factors.sites:
+            down, up = self.factors.pair(self.down, tensor, shape)
             rows = self.graph.op("Gather", [down, self.graph.constant(self.few)], axis=0)
             lowered = self._plus(self.graph.op("MatMul", [many, down]), few, rows)
             y = self._plus(y, lowered, up)
-        return y
+        if gain is not None:
+            y = self.graph.op("Add", [self.factors.scale(y, gain), bias])
+        shift = self.factors.shift(self.down, tensor, shape[0])
+        y = y if shift is None else self.graph.op("Add", [y, shift])
+        return self.factors.layers(many, y, self.down, tensor, shape)
+
+    def _masked(self, x: ir.Value) -> ir.Value:
+        """Return an adapter's outputs with the few at 0."""
+        mask = self.graph.constant(self.mask.astype(np.float32))
+        return self.graph.op("Mul", [x, mask])
+
+    def _picked(self, x: ir.Value) -> ir.Value:
+        """Return an adapter's outputs for the few channels alone."""
+        return self.graph.op("Gather", [x, self.graph.constant(self.few)], axis=-1)
 
     def _plus(self, y: ir.Value, x: ir.Value, weight: ir.Value) -> ir.Value:
         return self.graph.op("Add", [y, self.graph.op("MatMul", [x, weight])])

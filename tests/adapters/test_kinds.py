@@ -17,7 +17,7 @@ def test_merging_in_chunks_gives_the_whole_update(transposed: bool) -> None:
     base = random.normal(size=(6, 10) if transposed else (10, 6))
     adapter = LowRank(down, up, 0.5, transposed)
     update = 0.5 * up @ down
-    chunks = [adapter.merge_rows(base[i : i + 4], i) for i in range(0, len(base), 4)]
+    chunks = [adapter.merge(base[i : i + 4], i) for i in range(0, len(base), 4)]
     expected = base + (update.T if transposed else update)
     np.testing.assert_allclose(np.concatenate(chunks), expected, atol=1e-12)
 
@@ -28,7 +28,7 @@ import numpy as np
 from edge_lra.adapters.kinds import LowRank
 random = np.random.default_rng(0)
 down, up = (random.standard_normal(s, dtype=np.float32) for s in ((16, 1024), (1024, 16)))
-merged = LowRank(down, up, 0.5).merge_rows(np.zeros((1024, 1024)), 0)
+merged = LowRank(down, up, 0.5).merge(np.zeros((1024, 1024)), 0)
 print(hashlib.sha256(merged.tobytes()).hexdigest())
 """
 

@@ -160,7 +160,7 @@ DAMAGES: dict[str, tuple[Path, Callable[[Path], object], str]] = {
     "adapter pickles code": (ADAPTER, lambda p: pickled(p, "adapter_model.bin"), "runs code"),
     "adapter of another base": (ADAPTER, widen, "is this adapter for another base?"),
     "no site matched": (ADAPTER, rename_sites, "found no weight of this name in the base"),
-    "no site at all": (ADAPTER, drop_factors, "found no low-rank factors"),
+    "no site at all": (ADAPTER, drop_factors, "found no tensors of LORA"),
     "rank 0": (ADAPTER_CONFIG, setting(r=0), "adapter_config.json: r: found 0"),
     "rank 0 of a site": (
         ADAPTER_CONFIG,

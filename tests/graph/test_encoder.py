@@ -3,69 +3,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
-import torch
-import transformers
 
 from edge_lra.adapters import Adapter, LowRank
+from edge_lra.adapters.factored import with_factors
 from edge_lra.bundle import sha256_file
-from edge_lra.checkpoint import Checkpoint
-from edge_lra.graph.encoder import Built, Plan, build_encoder
+from edge_lra.graph.factors import Slot
 from edge_lra.oracle import Oracle
 from edge_lra.packing import adapter_tensors
-from edge_lra.quantize.schemes import SCHEMES
-from edge_lra.recipe import find_recipe
-from edge_lra.writer import write_data, write_model
-
-SIZES = {
-    "bert": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
-    "roberta": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
-    "distilbert": {"dim": 64, "n_layers": 2, "n_heads": 4},
-}
-TASKS = {
-    "feature-extraction": "AutoModel",
-    "sequence-classification": "AutoModelForSequenceClassification",
-    "token-classification": "AutoModelForTokenClassification",
-    "question-answering": "AutoModelForQuestionAnswering",
-}
-
-
-def checkpoint(path: Path, family: str, task: str) -> Checkpoint:
-    inner = {"hidden_dim": 128} if family == "distilbert" else {"intermediate_size": 128}
-    config = transformers.AutoConfig.for_model(
-        family, vocab_size=200, max_position_embeddings=40, **inner, **SIZES[family]
-    )
-    torch.manual_seed(0)
-    getattr(transformers, TASKS[task]).from_config(config).save_pretrained(path)
-    return Checkpoint(path)
-
-
-def export(base: Checkpoint, folder: Path, scheme: str, task: str, **options: object) -> Built:
-    folder.mkdir()
-    recipe = find_recipe(base.config)
-    names = recipe.resolve(base.tensors)
-    plan = Plan(recipe, base.config, base, SCHEMES[scheme](), task, names, **options)
-    built = build_encoder(plan)
-    layout = write_data(built.builder, folder / "model.onnx.data")
-    fingerprint = sha256_file(folder / "model.onnx.data")
-    write_model(built.model, built.builder, layout, folder, fingerprint)
-    return built
-
-
-def tokens(built: Built) -> dict[str, np.ndarray]:
-    random = np.random.default_rng(0)
-    ids = random.integers(5, 200, (3, 17))
-    mask = np.ones((3, 17), np.int64)
-    ids[1, 11:], mask[1, 11:] = 1, 0
-    values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-    return {name: values[name] for name, _ in built.inputs}
-
-
-def run(folder: Path, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    session = onnxruntime.InferenceSession(folder / "model.onnx")
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, feeds), strict=True))
+from tests.graph.encoders import SIZES, TASKS, checkpoint, export, run, tokens
 
 
 @pytest.mark.parametrize("family", list(SIZES))
@@ -116,9 +62,10 @@ def test_int8_factors_at_every_linear_give_the_merged_answer(tmp_path: Path) -> 
         if name.startswith("encoder") and len(i.shape) == 2
     }
     assert len(sites) == 12
-    adapter = Adapter("a", tmp_path, sites, {}, 2, None, None, {})
+    adapter = with_factors(Adapter("a", tmp_path, sites, {}, None, None, {}), base)
     export(base, tmp_path / "merged", "none", task, merged=sites)
-    built = export(base, tmp_path / "factored", "int8", task, sites=frozenset(sites))
+    slots = {site: Slot(low_rank=True) for site in sites}
+    built = export(base, tmp_path / "factored", "int8", task, slots=slots)
     feeds = tokens(built)
     on = adapter_tensors(adapter, built.adapter_inputs)
     off = {name: v[:, :0] if "down" in name else v[:0] for name, v in on.items()}
@@ -139,7 +86,7 @@ def test_factors_as_inputs_give_the_merged_answer_and_the_same_data(tmp_path: Pa
     task = "feature-extraction"
     plain = export(base, tmp_path / "plain", "none", task)
     export(base, tmp_path / "merged", "none", task, merged={site: adapter})
-    built = export(base, tmp_path / "factored", "none", task, sites=frozenset({site}))
+    built = export(base, tmp_path / "factored", "none", task, slots={site: Slot(low_rank=True)})
     feeds = tokens(plain)
     names = [item.name for item in built.adapter_inputs]
     on = dict(zip(names, [down.T.astype("f"), (0.1 * up.T).astype("f")], strict=True))

@@ -1,0 +1,173 @@
+"""Names in an adapter's file: which module, which part, and what the base calls it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_lra.adapters.kinds import METHODS, Method
+from edge_lra.adapters.saved import Array
+from edge_lra.errors import EdgeError
+from edge_lra.tensor_files import TensorInfo
+
+# Parts of names that only a tuner of PEFT gives; a plain tensor has none of them.
+PREFIXES = ("lora_", "hada_", "lokr_", "ia3_", "vera_", "oft_", "boft_", "adalora_", "trainable_")
+FOREIGN = re.compile(
+    rf"(^|\.)((?:{'|'.join(PREFIXES)})\w+|base_layer|token_adapter|original_module)(\.|$)"
+)
+# A head that shares its weight with an embedding is not in the checkpoint under its own name.
+TIED_HEADS = ("lm_head.weight", "cls.predictions.decoder.weight", "vocab_projector.weight")
+EMBEDDINGS = (
+    "embed_tokens.weight",
+    "wte.weight",
+    "shared.weight",
+    "embeddings.word_embeddings.weight",
+)
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """An adapter's tensors by what they are for.
+
+    Attributes:
+        sites: parts such as "lora_A.weight" by module.
+        shared: tensors that all sites use.
+        plain: whole tensors by name.
+        bases: those of `plain` that are an adapted module's own weight or bias.
+    """
+
+    sites: dict[str, dict[str, Array]] = field(default_factory=dict)
+    shared: dict[str, Array] = field(default_factory=dict)
+    plain: dict[str, Array] = field(default_factory=dict)
+    bases: set[str] = field(default_factory=set)
+
+
+def sort_tensors(file: Path, tensors: Mapping[str, Array], method: Method) -> Sorted:
+    """Sort an adapter's tensors; names with and without the adapter's own name are known.
+
+    Raises:
+        EdgeError: a tensor belongs to another method, adapters are mixed, or there is no site.
+    """
+    found, adapters = Sorted(), set()
+    for key, values in sorted(tensors.items()):
+        site, part, adapter = split_key(key, method)
+        if site and part:
+            adapters.add(adapter)
+            if part in found.sites.setdefault(site, {}):
+                raise EdgeError(
+                    f"{file}: {key}: found {site}'s {part} twice, expected it once; "
+                    "save one adapter with PEFT's save_pretrained"
+                )
+            found.sites[site][part] = values
+        elif key.removeprefix("base_model.") in method.shared:
+            found.shared[key.removeprefix("base_model.")] = values
+        else:
+            name = key.replace(".base_layer.", ".")
+            if FOREIGN.search(name):
+                raise EdgeError(
+                    f"{file}: {key}: found a tensor that {method.peft_type} does not have, "
+                    f"expected {', '.join(method.parts)} and whole tensors; "
+                    "use the config that was saved with these weights"
+                )
+            found.plain[name] = values
+            if name != key:
+                found.bases.add(name)
+    if len(adapters) > 1:
+        names = ", ".join(sorted(map(str, adapters)))
+        raise EdgeError(
+            f"{file}: found tensors of several adapters ({names}), expected one; "
+            "save one with PEFT's save_pretrained"
+        )
+    if not found.sites:
+        raise EdgeError(
+            f"{file}: found no tensors of {method.peft_type}, expected some named "
+            f"….{method.parts[0]}; is this such an adapter?"
+        )
+    return found
+
+
+def split_key(key: str, method: Method) -> tuple[str | None, str | None, str | None]:
+    """Return module, part and the adapter's name, each where the key has it."""
+    for part in method.parts:
+        head, _, last = part.partition(".")
+        end = rf"\.{last}" if last else r"(?:\.weight)?"
+        if match := re.fullmatch(rf"(.+)\.{head}(?:\.([^.]+))??{end}", key):
+            return match[1], part, match[2]
+    return None, None, None
+
+
+def method_of(config: Mapping[str, object], where: str) -> Method:
+    """Return how the adapter's `peft_type` is read.
+
+    Raises:
+        EdgeError: names the type; it is none that merges into the weights exactly.
+    """
+    kind = config.get("peft_type", config.get("adapter_type"))
+    if not isinstance(kind, str) or kind not in METHODS:
+        raise EdgeError(
+            f"{where}: peft_type: found {kind!r}, expected one of {', '.join(METHODS)}; "
+            "only these can be read"
+        )
+    return METHODS[kind]
+
+
+@dataclass(frozen=True)
+class Rename:
+    """Name in the model that was trained -> name in the base: one prefix less or one more."""
+
+    drop: str = ""
+    add: str = ""
+
+    def __call__(self, name: str) -> str:
+        """Return the base's name."""
+        return self.add + name.removeprefix(self.drop)
+
+
+def find_rename(file: Path, tensors: Iterable[str], base: Mapping[str, TensorInfo]) -> Rename:
+    """Find the one prefix under which every adapted tensor is in the base.
+
+    Raises:
+        EdgeError: there is none, or several; names a tensor that is missing.
+    """
+    names = list(tensors)
+
+    def missing(rename: Rename) -> list[str]:
+        return [name for name in names if not {rename(name), name} & base.keys()]
+
+    def elsewhere(rename: Rename) -> int:
+        return sum(rename(name) not in base for name in names)
+
+    heads = {name.partition(".")[0] + "." for name in names if name.count(".") > 1}
+    tops = {name.partition(".")[0] + "." for name in base}
+    candidates = [
+        Rename(),
+        *(Rename(drop=head) for head in sorted(heads)),
+        *(Rename(add=top) for top in sorted(tops)),
+    ]
+    # A site outside the renamed part, such as a head, keeps its name: as few of them as can be.
+    fewest = min(map(elsewhere, candidates))
+    fitting = [r for r in candidates if not missing(r) and elsewhere(r) == fewest]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        places = " and ".join(rename(names[0]) for rename in fitting)
+        raise EdgeError(
+            f"{file}: {names[0].removesuffix('.weight')}: found {places} in the base, expected "
+            "one of them; use a base with one copy of the weights"
+        )
+    odd = missing(min(candidates, key=lambda rename: len(missing(rename))))
+    more = f" (and {len(odd) - 1} more of {len(names)} sites)" if len(odd) > 1 else ""
+    raise EdgeError(
+        f"{file}: {odd[0].removesuffix('.weight')}{more}: found no weight of this name in the "
+        "base, expected one for every site; is this adapter for another base?"
+    )
+
+
+def tied_heads(base: Mapping[str, TensorInfo]) -> dict[str, str]:
+    """Return heads that are not in a checkpoint because they share an embedding's weight."""
+    embeddings = [name for name in base if name.endswith(EMBEDDINGS)]
+    if len(embeddings) != 1:
+        return {}
+    return {head: embeddings[0] for head in TIED_HEADS if head not in base}
