@@ -17,14 +17,17 @@ PREFIXES = ("lora_", "hada_", "lokr_", "ia3_", "vera_", "oft_", "boft_", "adalor
 FOREIGN = re.compile(
     rf"(^|\.)((?:{'|'.join(PREFIXES)})\w+|base_layer|token_adapter|original_module)(\.|$)"
 )
-# A head that shares its weight with an embedding is not in the checkpoint under its own name.
-TIED_HEADS = ("lm_head.weight", "cls.predictions.decoder.weight", "vocab_projector.weight")
-EMBEDDINGS = (
-    "embed_tokens.weight",
-    "wte.weight",
-    "shared.weight",
-    "embeddings.word_embeddings.weight",
+# A head that shares its weight with an embedding is not in the checkpoint under its own name:
+# embedding, head, and the start of a tensor's name without which a model has no such head.
+TIES = (
+    ("model.embed_tokens.weight", "lm_head.weight", "model."),
+    ("transformer.wte.weight", "lm_head.weight", "transformer."),
+    ("shared.weight", "lm_head.weight", "decoder."),
+    ("word_embeddings.weight", "cls.predictions.decoder.weight", "cls.predictions."),
+    ("word_embeddings.weight", "lm_head.decoder.weight", "lm_head."),
+    ("word_embeddings.weight", "vocab_projector.weight", "vocab_"),
 )
+OTHER_HEADS = ("score.weight", "classifier.weight", "qa_outputs.weight")
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,12 @@ def find_rename(file: Path, tensors: Iterable[str], base: Mapping[str, TensorInf
 
 def tied_heads(base: Mapping[str, TensorInfo]) -> dict[str, str]:
     """Return heads that are not in a checkpoint because they share an embedding's weight."""
-    embeddings = [name for name in base if name.endswith(EMBEDDINGS)]
-    if len(embeddings) != 1:
+    if any(name in base for name in OTHER_HEADS):
         return {}
-    return {head: embeddings[0] for head in TIED_HEADS if head not in base}
+    return {
+        head: name
+        for embedding, head, start in TIES
+        for name in base
+        if name.endswith(embedding) and head not in base
+        if any(other.startswith(start) for other in base)
+    }

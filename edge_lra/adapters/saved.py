@@ -15,6 +15,7 @@ from edge_lra.tensor_files import open_tensor_file, read_config, read_rows
 
 Array = npt.NDArray[Any]
 PEFT_PREFIX = "base_model.model."
+SHARED_PREFIX = "base_model.vera_"  # what all sites of a VeRA use stands beside the model
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def find_weights(folder: Path) -> Path:
 def _read_tensors(path: Path) -> dict[str, Array]:
     """Return the adapter's tensors with PEFT's prefix, which all or none of them have, removed."""
     file = open_tensor_file(path)
-    prefixed = [key for key in file.tensors if key.startswith(PEFT_PREFIX)]
+    prefixed = [key for key in file.tensors if key.startswith((PEFT_PREFIX, SHARED_PREFIX))]
     if prefixed and len(prefixed) != len(file.tensors):
         odd = min(set(file.tensors) - set(prefixed))
         raise EdgeError(

@@ -164,12 +164,11 @@ OFT = Method(
                 "block_share",
                 "coft",
                 "eps",
-                "fan_in_fan_out",
                 "num_cayley_neumann_terms",
                 "use_cayley_neumann",
             }
         ),
-        frozenset({"module_dropout", "oft_block_size", "r"}),
+        frozenset({"fan_in_fan_out", "module_dropout", "oft_block_size", "r"}),
     ),
     ("oft_R.weight", "oft_embedding_R.weight"),
     parse_oft,
@@ -178,8 +177,8 @@ OFT = Method(
 BOFT = Method(
     "BOFT",
     Rules(
-        frozenset({"bias", "boft_n_butterfly_factor", "fan_in_fan_out"}),
-        frozenset({"boft_block_num", "boft_block_size", "boft_dropout"}),
+        frozenset({"bias", "boft_n_butterfly_factor"}),
+        frozenset({"boft_block_num", "boft_block_size", "boft_dropout", "fan_in_fan_out"}),
     ),
     ("boft_R", "boft_s"),
     parse_boft,
