@@ -23,6 +23,7 @@ class AdapterEntry:
 
     path: str
     name: str | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,20 @@ def _adapters(where: str, value: Any, folder: Path) -> tuple[AdapterEntry, ...]:
         raise EdgeError(f"{where}: found {value!r}, expected [[adapter]] with name and path")
     entries = []
     for item in value:
-        _check_keys(where, item, {"name": _text, "path": _adapter_path})
+        _check_keys(where, item, {"name": _text, "path": _adapter_path, "weight": _weight})
         if "path" not in item:
             raise EdgeError(f"{where}: found no path, expected the adapter's folder")
         name = _text(f"{where}.name", item["name"], folder) if "name" in item else None
-        entries.append(AdapterEntry(_adapter_path(f"{where}.path", item["path"], folder), name))
+        path = _adapter_path(f"{where}.path", item["path"], folder)
+        weight = _weight(f"{where}.weight", item.get("weight", 1), folder)
+        entries.append(AdapterEntry(path, name, weight))
     return tuple(entries)
+
+
+def _weight(where: str, value: Any, folder: Path) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise EdgeError(f"{where}: found {value!r}, expected a number")
+    return float(value)
 
 
 def _adapter_path(where: str, value: Any, folder: Path) -> str:

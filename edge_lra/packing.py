@@ -204,6 +204,7 @@ def base_manifest(
                 "tensors": list(item.tensors),
                 "role": item.role,
                 "index": item.index,
+                "layers": list(item.layers) if item.layers else None,
             }
             for item in built.adapter_inputs
         ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,12 @@ from edge_lra.packing import (
     write_manifest,
 )
 from edge_lra.planning import check_used, make_plan
+from edge_lra.quantize.schemes import Int8Weight
+from edge_lra.quantize.survival import summary
 from edge_lra.task import Use, read_use
 from edge_lra.writer import DATA_NAME, write_data, write_model
+
+logger = logging.getLogger(__name__)
 
 
 def export(request: ExportRequest, progress: Progress | None = None) -> Path:
@@ -62,6 +67,27 @@ def make_use(request: ExportRequest, inputs: Inputs, built: Built) -> Use:
     return read_use(inputs.checkpoint, inputs.recipe, inputs.task, request.labels, count)
 
 
+def merged_entry(inputs: Inputs, built: Built) -> dict[str, Any] | None:
+    """Return the manifest's record of a merge; warn where the int8 steps hide the change."""
+    if not inputs.adapters:
+        return None
+    found = [w.survival for w in built.builder.weights if isinstance(w, Int8Weight) and w.survival]
+    survival = summary(found)
+    if survival and survival["rows_below_step"] > 0.5:
+        logger.warning(
+            "the merged change is below one int8 step in %.0f %% of its rows (%.3f of it is left "
+            "in %s); --factored keeps it in float",
+            100 * survival["rows_below_step"],
+            survival["min"],
+            survival["worst"],
+        )
+    adapters = [
+        {"name": a.name, "weight": weight, "kind": a.kind, "format": a.format}
+        for a, weight in zip(inputs.adapters, inputs.weights, strict=True)
+    ]
+    return {"adapters": adapters, "delta_survival": survival}
+
+
 def write_content(
     request: ExportRequest,
     inputs: Inputs,
@@ -89,6 +115,7 @@ def write_content(
         adapters = write_adapters(folder, inputs.adapters, slots, use.labels, fingerprint)
     return manifest | {
         "adapters": adapters,
+        "merged": None if factored else merged_entry(inputs, built),
         "default_adapter": next(iter(adapters), None),
         "head": head,
         "base_fingerprint": fingerprint,

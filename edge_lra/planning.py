@@ -7,12 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from edge_lra.adapters import Adapter
+from edge_lra.adapters import Adapter, Update
+from edge_lra.adapters.kinds.layers import LayersWeight, cannot_fold
+from edge_lra.adapters.kinds.update import weighted
 from edge_lra.errors import EdgeError
 from edge_lra.graph.encoder import Built, Plan
 from edge_lra.graph.factors import Slot
 from edge_lra.inputs import ExportRequest, Inputs
 from edge_lra.quantize import SCHEMES
+from edge_lra.weights import Array
 
 
 def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
@@ -20,7 +23,6 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
     factored = request.mode == "factored" and (
         bool(inputs.adapters) or request.sites == "all-linear"
     )
-    first = inputs.adapters[0] if inputs.adapters else None
     brought = [brought_tensors(adapter, inputs, factored) for adapter in inputs.adapters]
     slots = adapter_slots(inputs.adapters) if factored else {}
     if factored and request.sites == "all-linear":
@@ -32,11 +34,50 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
         SCHEMES[request.scheme](),
         inputs.task,
         inputs.names,
-        merged=first.updates if first and not factored else {},
+        merged={} if factored else merged_updates(inputs),
         slots=slots,
-        replacements=brought[0] if brought else {},
+        replacements=(brought or [{}])[0] if factored else one_of_each(inputs, brought),
         head_inputs=factored and any(brought),
     )
+
+
+def merged_updates(inputs: Inputs) -> dict[str, Update]:
+    """Return each tensor's update; several adapters' are summed, in any order to the same bits.
+
+    Raises:
+        EdgeError: an update cannot be summed with others or weighted, or cannot be merged at all.
+    """
+    parts: dict[str, list[tuple[float, Update]]] = {}
+    for adapter, weight in zip(inputs.adapters, inputs.weights, strict=True):
+        for tensor, update in adapter.updates.items():
+            if isinstance(update, LayersWeight) and not update.layers.linear:
+                activation = update.layers.activation
+                raise EdgeError(f"{adapter.path}: {tensor}: {cannot_fold(activation)}")
+            if not update.additive and (weight != 1 or len(inputs.adapters) > 1):
+                raise EdgeError(
+                    f"{adapter.path}: {tensor}: found {adapter.kind} whose change depends on the "
+                    "base, expected one that can be weighted and summed; merge it alone"
+                )
+            parts.setdefault(tensor, []).append((weight, update))
+    return {tensor: weighted(updates) for tensor, updates in parts.items()}
+
+
+def one_of_each(inputs: Inputs, brought: Sequence[dict[str, Array]]) -> dict[str, Array]:
+    """Return the whole tensors that several adapters bring.
+
+    Raises:
+        EdgeError: two of them bring different ones.
+    """
+    found: dict[str, Array] = {}
+    for adapter, tensors in zip(inputs.adapters, brought, strict=True):
+        for name, values in tensors.items():
+            if name in found and not np.array_equal(found[name], values):
+                raise EdgeError(
+                    f"{adapter.path}: {name}: found another one than a merged adapter before it "
+                    "brings, expected one; merge adapters of one head, or use --factored"
+                )
+            found[name] = values
+    return found
 
 
 def adapter_slots(adapters: Sequence[Adapter]) -> dict[str, Slot]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -31,14 +32,32 @@ def prove(
     """
     runner = Runner.load(folder, verify="never")
     basis = choose_basis(runner, inputs, request.data)
-    adapters: tuple[Adapter | None, ...] = inputs.adapters or (None,)
     reports = []
-    for adapter in adapters:
-        stage = f"verify {adapter.name}" if adapter else "verify"
-        step = partial(progress or _silent, stage)
+    for subject in subjects(inputs, request.mode):
+        step = partial(progress or _silent, f"verify {subject.name}" if subject.name else "verify")
         step(0, 1)  # loading the oracle takes a while
-        reports.append(prove_one(runner, inputs, request, basis, adapter, step))
+        reports.append(prove_one(runner, inputs, request, basis, subject, step))
     return reports
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What one report is about: the base, an adapter, or several merged into one model."""
+
+    adapters: tuple[Adapter, ...] = ()
+    weights: tuple[float, ...] = ()
+
+    @property
+    def name(self) -> str | None:
+        """Return the adapters' names joined."""
+        return "+".join(adapter.name for adapter in self.adapters) or None
+
+
+def subjects(inputs: Inputs, mode: str) -> list[Subject]:
+    """Return one subject for a merge, or one for each adapter of a factored bundle."""
+    if mode == "merge" or not inputs.adapters:
+        return [Subject(inputs.adapters, inputs.weights)]
+    return [Subject((adapter,), (1.0,)) for adapter in inputs.adapters]
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -50,28 +69,33 @@ def prove_one(
     inputs: Inputs,
     request: ExportRequest,
     basis: Basis,
-    adapter: Adapter | None,
+    subject: Subject,
     step: Callable[[int, int], None],
 ) -> Report:
-    """Hold one adapter's answers, or the base's, against the oracle's."""
+    """Hold a subject's answers against the oracle's."""
     manifest = runner.manifest
-    chosen = adapter.name if adapter and runner.adapters else None
+    chosen = subject.name if subject.adapters and runner.adapters else None
     labels = manifest["adapters"][chosen]["labels"] if chosen else manifest["labels"]
-    path, task_type = (adapter.path, adapter.task_type) if adapter else (None, None)
+    task_type = next((a.task_type for a in subject.adapters if a.task_type), None)
+    paths = [adapter.path for adapter in subject.adapters]
     oracle = Oracle(
-        inputs.checkpoint.path, inputs.task, path, task_type, len(labels) if labels else None
+        inputs.checkpoint.path,
+        inputs.task,
+        list(zip(paths, subject.weights, strict=True)),
+        task_type,
+        len(labels) if labels else None,
     )
     evidence = collect(runner, oracle, basis, chosen, step)
     metrics, gates = compare(evidence, inputs.task, manifest["problem_type"], request.gates)
-    report = Report(adapter.name if adapter else None, metrics, gates, evidence)
+    report = Report(subject.name, metrics, gates, evidence)
     if not report.passed:
         feeds = runner.adapter_tensors(chosen)
         check(report, layer_errors(runner.path, oracle, evidence.inputs[0], feeds))
-    if adapter:
+    if subject.adapters:
         metrics["adapter_survival"] = survival = adapter_survival(evidence, oracle)
         if survival < MIN_SURVIVAL:
             raise GateError(
-                f"adapter {adapter.name}: found {survival:.2f} of its effect in the bundle, "
+                f"adapter {subject.name}: found {survival:.2f} of its effect in the bundle, "
                 f"expected at least {MIN_SURVIVAL}; use --quantize none"
             )
     return report

@@ -66,28 +66,39 @@ class Source:
 
     def chunks(self) -> Iterator[tuple[int, Array]]:
         """Yield (first row, float64 rows) in chunks of a few MiB."""
-        count = 0
-        for start, part in self._merged():
-            picked = self._scaled(part, start)
-            if self.rows is not None:
-                inside = self.rows[(self.rows >= start) & (self.rows < start + len(part))]
-                picked = picked[inside - start]
-            yield count, picked if self.columns is None else picked[:, self.columns]
-            count += len(picked)
+        for start, merged, _ in self.pairs():
+            yield start, merged
 
-    def _merged(self) -> Iterator[tuple[int, Array]]:
+    def pairs(self) -> Iterator[tuple[int, Array, Array]]:
+        """Yield the same chunks, and beside each its rows as they are without the update."""
+        count = 0
+        for start, merged, plain in self._merged():
+            rows = self._picked(merged, start)
+            yield count, rows, rows if plain is merged else self._picked(plain, start)
+            count += len(rows)
+
+    def _picked(self, part: Array, start: int) -> Array:
+        picked = self._scaled(part, start)
+        if self.rows is not None:
+            inside = self.rows[(self.rows >= start) & (self.rows < start + len(part))]
+            picked = picked[inside - start]
+        return picked if self.columns is None else picked[:, self.columns]
+
+    def _merged(self) -> Iterator[tuple[int, Array, Array]]:
         if self.replacement is not None:
             parts = iter([(0, self.replacement)])
         else:
             parts = self.checkpoint.row_chunks(self.tensor)
         wide = ((start, np.asarray(rows).astype(np.float64)) for start, rows in parts)
         if self.update is None:
-            yield from wide
+            for start, rows in wide:
+                yield start, rows, rows
         elif self.update.rowwise:
             for start, rows in wide:
-                yield start, self.update.merge(rows, start)
+                yield start, self.update.merge(rows, start), rows
         else:
-            yield 0, self.update.merge(np.concatenate([rows for _, rows in wide]))
+            whole = np.concatenate([rows for _, rows in wide])
+            yield 0, self.update.merge(whole), whole
 
     def _scaled(self, rows: Array, start: int) -> Array:
         if self.row_scale is not None:

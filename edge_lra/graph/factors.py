@@ -22,6 +22,7 @@ class AdapterInput:
             rank), "layers_down_bias", "layers_up" (rank, out), "layers_up_bias" and "replace"
             (1), which is 1 where the module's own output goes.
         index: which of `tensors` an up factor is for; its other rows are zero.
+        layers: kind and activation of the two layers it is one tensor of.
     """
 
     name: str
@@ -29,6 +30,7 @@ class AdapterInput:
     role: str
     shape: tuple[int | str, ...]
     index: int = 0
+    layers: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ class FactorWriter:
         rank = f"{module}.layers_rank"
 
         def given(role: str, *shape: int | str) -> ir.Value:
-            return self.input(f"{module}.{role}", (tensor,), role, shape)
+            return self.input(f"{module}.{role}", (tensor,), role, shape, layers=slot.layers)
 
         graph = self.graph
         inner = graph.op("MatMul", [read, given("layers_down", width, rank)])
@@ -185,9 +187,10 @@ class FactorWriter:
         role: str,
         shape: tuple[int | str, ...],
         index: int = 0,
+        layers: tuple[str, str] | None = None,
     ) -> ir.Value:
         """Add a required input that an adapter fills."""
-        self.inputs.append(AdapterInput(name, tensors, role, shape, index))
+        self.inputs.append(AdapterInput(name, tensors, role, shape, index, layers))
         return self.graph.input(name, "float32", shape)
 
 

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from edge_lra.graph.builder import GraphBuilder
 from edge_lra.quantize.pairsafe import Quantized, quantize_pair_safe, quantize_rows
+from edge_lra.quantize.survival import Survival
 from edge_lra.weights import Dense, Source, Spec
 
 Array = npt.NDArray[Any]
@@ -53,6 +54,7 @@ class Int8Weight:
     source: Source
     quantize: Callable[[Array], Quantized]
     transpose: bool
+    survival: Survival | None = None  # filled while the rows are written
 
     @property
     def specs(self) -> tuple[Spec, ...]:
@@ -68,8 +70,10 @@ class Int8Weight:
         """Yield embedding rows as they come; a linear's integers whole, turned to (in, out)."""
         values, scale = self.specs
         whole = np.empty(values.shape, np.int8) if self.transpose else None
-        for start, rows in self.source.chunks():
+        for start, rows, plain in self.source.pairs():
             part = self.quantize(rows)
+            if self.survival is not None:
+                self.survival.add(part, rows, plain)
             yield scale.name, start, part.scale.reshape((-1, *scale.shape[1:]))
             if whole is None:
                 yield values.name, start, part.values
@@ -92,7 +96,9 @@ class Int8:
     def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
         """Quantize x once for all its readers, multiply in int32, scale back."""
         xq, x_scale, zero = graph.shared("DynamicQuantizeLinear", x, outputs=3)
-        wq, w_scale = graph.stored(Int8Weight(name, weight, quantize_pair_safe, transpose=True))
+        survival = Survival(weight.tensor) if weight.update is not None else None
+        stored = Int8Weight(name, weight, quantize_pair_safe, transpose=True, survival=survival)
+        wq, w_scale = graph.stored(stored)
         product = graph.op("MatMulInteger", [xq, wq, zero], dtype=ir.DataType.INT32)
         real = graph.op("Cast", [product], to=int(ir.DataType.FLOAT))
         return graph.op("Mul", [real, graph.op("Mul", [x_scale, w_scale])])

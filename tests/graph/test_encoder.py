@@ -20,7 +20,7 @@ def test_the_float_graph_gives_the_oracles_answers(tmp_path: Path, family: str, 
     base = checkpoint(tmp_path / "base", family, task)
     built = export(base, tmp_path / "out", "none", task)
     feeds = tokens(built)
-    expected = Oracle(base.path, task, None, None, None).run(feeds)
+    expected = Oracle(base.path, task, [], None, None).run(feeds)
     found = run(tmp_path / "out", feeds)
     attended = feeds["attention_mask"].astype(bool)
     for name, values in expected.items():
@@ -43,7 +43,7 @@ def test_the_int8_graph_stays_close_to_the_oracle(tmp_path: Path) -> None:
     base = checkpoint(tmp_path / "base", "bert", "feature-extraction")
     built = export(base, tmp_path / "out", "int8", "feature-extraction")
     feeds = tokens(built)
-    expected = Oracle(base.path, "feature-extraction", None, None, None).run(feeds)
+    expected = Oracle(base.path, "feature-extraction", [], None, None).run(feeds)
     found = run(tmp_path / "out", feeds)["last_hidden_state"]
     attended = feeds["attention_mask"].astype(bool)
     error = (found - expected["last_hidden_state"])[attended]
