@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge_lra.adapters.kinds import METHODS, Method
-from edge_lra.adapters.saved import Array
+from edge_lra.adapters.saved import Array, Picked
 from edge_lra.errors import EdgeError
 from edge_lra.tensor_files import TensorInfo
 
@@ -27,6 +27,8 @@ TIES = (
     ("word_embeddings.weight", "lm_head.decoder.weight", "lm_head."),
     ("word_embeddings.weight", "vocab_projector.weight", "vocab_"),
 )
+# Parts of the names of tables whose rows are looked up.
+EMBEDDING_PARTS = ("embed", "wte", "wpe", "shared.weight", "relative_attention_bias")
 OTHER_HEADS = ("score.weight", "classifier.weight", "qa_outputs.weight")
 
 
@@ -41,10 +43,10 @@ class Sorted:
         bases: those of `plain` that are an adapted module's own weight or bias.
     """
 
-    sites: dict[str, dict[str, Array]] = field(default_factory=dict)
-    shared: dict[str, Array] = field(default_factory=dict)
-    plain: dict[str, Array] = field(default_factory=dict)
-    bases: set[str] = field(default_factory=set)
+    sites: Mapping[str, Mapping[str, Array]]
+    shared: Mapping[str, Array]
+    plain: Mapping[str, Array]
+    bases: frozenset[str]
 
 
 def sort_tensors(file: Path, tensors: Mapping[str, Array], method: Method) -> Sorted:
@@ -53,19 +55,22 @@ def sort_tensors(file: Path, tensors: Mapping[str, Array], method: Method) -> So
     Raises:
         EdgeError: a tensor belongs to another method, adapters are mixed, or there is no site.
     """
-    found, adapters = Sorted(), set()
-    for key, values in sorted(tensors.items()):
+    sites: dict[str, dict[str, str]] = {}
+    shared: dict[str, str] = {}
+    plain: dict[str, str] = {}
+    adapters = set()
+    for key in sorted(tensors):
         site, part, adapter = split_key(key, method)
         if site and part:
             adapters.add(adapter)
-            if part in found.sites.setdefault(site, {}):
+            if part in sites.setdefault(site, {}):
                 raise EdgeError(
                     f"{file}: {key}: found {site}'s {part} twice, expected it once; "
                     "save one adapter with PEFT's save_pretrained"
                 )
-            found.sites[site][part] = values
+            sites[site][part] = key
         elif key.removeprefix("base_model.") in method.shared:
-            found.shared[key.removeprefix("base_model.")] = values
+            shared[key.removeprefix("base_model.")] = key
         else:
             name = key.replace(".base_layer.", ".")
             if FOREIGN.search(name):
@@ -74,21 +79,30 @@ def sort_tensors(file: Path, tensors: Mapping[str, Array], method: Method) -> So
                     f"expected {', '.join(method.parts)} and whole tensors; "
                     "use the config that was saved with these weights"
                 )
-            found.plain[name] = values
-            if name != key:
-                found.bases.add(name)
+            plain[name] = key
+    _check_sites(file, method, sites, adapters)
+    return Sorted(
+        {site: Picked(tensors, parts) for site, parts in sites.items()},
+        Picked(tensors, shared),
+        Picked(tensors, plain),
+        frozenset(name for name, key in plain.items() if name != key),
+    )
+
+
+def _check_sites(
+    file: Path, method: Method, sites: Collection[str], adapters: set[str | None]
+) -> None:
     if len(adapters) > 1:
         names = ", ".join(sorted(map(str, adapters)))
         raise EdgeError(
             f"{file}: found tensors of several adapters ({names}), expected one; "
             "save one with PEFT's save_pretrained"
         )
-    if not found.sites:
+    if not sites:
         raise EdgeError(
             f"{file}: found no tensors of {method.peft_type}, expected some named "
             f"….{method.parts[0]}; is this such an adapter?"
         )
-    return found
 
 
 def split_key(key: str, method: Method) -> tuple[str | None, str | None, str | None]:
@@ -179,3 +193,19 @@ def tied_heads(base: Mapping[str, TensorInfo]) -> dict[str, str]:
         if name.endswith(embedding) and head not in base
         if any(other.startswith(start) for other in base)
     }
+
+
+def is_conv1d(base: Mapping[str, TensorInfo], configured: bool) -> bool:
+    """Return whether the base stores its linear weights as (in, out).
+
+    PEFT goes by the module's type and corrects the config; here a bias as long as the second axis
+    of its oblong weight tells a Conv1D. The config decides where the base does not tell.
+    """
+    seen = set()
+    for name, weight in base.items():
+        bias = base.get(name.removesuffix("weight") + "bias")
+        if name.endswith(".weight") and bias and len(weight.shape) == 2:
+            rows, columns = weight.shape
+            if rows != columns and bias.shape in ((rows,), (columns,)):
+                seen.add(bias.shape == (columns,))
+    return seen.pop() if len(seen) == 1 else configured

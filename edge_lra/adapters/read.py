@@ -9,11 +9,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from edge_lra.adapters.kinds import LORA, LowRank, Method, Site, Update
+from edge_lra.adapters.kinds import Method, Site, Update
 from edge_lra.adapters.kinds.layers import Layers
 from edge_lra.adapters.kinds.rules import names, text
 from edge_lra.adapters.kinds.update import Factors, Rows
-from edge_lra.adapters.names import Rename, Sorted, find_rename, method_of, sort_tensors, tied_heads
+from edge_lra.adapters.names import (
+    Rename,
+    Sorted,
+    find_rename,
+    is_conv1d,
+    method_of,
+    sort_tensors,
+    tied_heads,
+)
 from edge_lra.adapters.saved import Array, Saved, read_saved
 from edge_lra.errors import EdgeError
 from edge_lra.tensor_files import TensorInfo
@@ -111,7 +119,7 @@ class _Reader:
     @cached_property
     def conv1d(self) -> bool:
         """Whether the base stores its linear weights as (in, out)."""
-        return _is_conv1d(self.base, self.saved.config.get("fan_in_fan_out") is True)
+        return is_conv1d(self.base, self.saved.config.get("fan_in_fan_out") is True)
 
     def site(self, module: str, place: str) -> dict[str, Update]:
         """Return a site's updates by the base tensor's name."""
@@ -144,22 +152,6 @@ def _broken_ties(
         if head in updates or head in replacements or alone:
             ties[head] = embedding
     return ties
-
-
-def _is_conv1d(base: Mapping[str, TensorInfo], configured: bool) -> bool:
-    """Return whether the base stores its linear weights as (in, out).
-
-    PEFT goes by the module's type and corrects the config; here a bias as long as the second axis
-    of its oblong weight tells a Conv1D. The config decides where the base does not tell.
-    """
-    seen = set()
-    for name, weight in base.items():
-        bias = base.get(name.removesuffix("weight") + "bias")
-        if name.endswith(".weight") and bias and len(weight.shape) == 2:
-            rows, columns = weight.shape
-            if rows != columns and bias.shape in ((rows,), (columns,)):
-                seen.add(bias.shape == (columns,))
-    return seen.pop() if len(seen) == 1 else configured
 
 
 def _replacements(
@@ -216,38 +208,3 @@ def _check_saved_modules(
                 f"{saved.file}: {module}: found none of its tensors, expected them by "
                 "modules_to_save; save the adapter again"
             )
-
-
-def read_low_rank(path: str | Path) -> tuple[Saved, dict[str, LowRank], dict[str, Array]]:
-    """Read a LoRA of linear layers without its base.
-
-    Returns:
-        The files' content, the factors by module name as in the model that was trained, and the
-        whole tensors (a head, say) by name.
-
-    Raises:
-        EdgeError: as `read_adapter`, or the adapter is more than low-rank factors.
-    """
-    saved = read_saved(path)
-    where = str(saved.config_file)
-    LORA.rules.check(saved.config, where)
-    method = method_of(saved.config, where)
-    if method is not LORA:
-        raise EdgeError(
-            f"{where}: peft_type: found {method.peft_type}, expected LORA; this works on plain "
-            "low-rank factors"
-        )
-    options = LORA.parse(saved.config, where)
-    tensors = sort_tensors(saved.file, saved.tensors, LORA)
-    sites = {}
-    for module, parts in tensors.sites.items():
-        if odd := sorted(parts.keys() - {"lora_A.weight", "lora_B.weight"}):
-            raise EdgeError(
-                f"{saved.file}: {module}: found {odd[0]}, expected lora_A.weight and "
-                "lora_B.weight alone; this works on plain low-rank factors"
-            )
-        site = Site(f"{saved.file}: {module}", module, parts, None, False, False)
-        update = LORA.read(site, options, {})["weight"]
-        assert isinstance(update, LowRank)
-        sites[module] = update
-    return saved, sites, tensors.plain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edge_lra.errors import EdgeError
 from edge_lra.places import ADAPTER_WEIGHTS
-from edge_lra.tensor_files import open_tensor_file, read_config, read_rows
+from edge_lra.tensor_files import TensorFile, open_tensor_file, read_config, read_rows
 
 Array = npt.NDArray[Any]
 PEFT_PREFIX = "base_model.model."
@@ -86,7 +86,51 @@ def find_weights(folder: Path) -> Path:
     )
 
 
-def _read_tensors(path: Path) -> dict[str, Array]:
+class LazyTensors(Mapping[str, Array]):
+    """Tensors of a file by other names, each read when it is asked for and not kept."""
+
+    def __init__(self, file: TensorFile, names: Mapping[str, str]) -> None:
+        """Take the file and its name of each tensor by the name it has here."""
+        self._file, self._names = file, names
+
+    def __getitem__(self, name: str) -> Array:
+        """Read a tensor as float32.
+
+        Raises:
+            EdgeError: it is not a float one, ends early, or holds NaN or Inf.
+        """
+        return read_rows(self._file, self._names[name])
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names."""
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._names)
+
+
+class Picked(Mapping[str, Array]):
+    """Some tensors of another mapping by names of their own; nothing is read before it is used."""
+
+    def __init__(self, tensors: Mapping[str, Array], keys: Mapping[str, str]) -> None:
+        """Take the tensors, and the key of each by its name here."""
+        self._tensors, self.keys_by_name = tensors, keys
+
+    def __getitem__(self, name: str) -> Array:
+        """Return a tensor."""
+        return self._tensors[self.keys_by_name[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names."""
+        return iter(self.keys_by_name)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self.keys_by_name)
+
+
+def _read_tensors(path: Path) -> LazyTensors:
     """Return the adapter's tensors with PEFT's prefix, which all or none of them have, removed."""
     file = open_tensor_file(path)
     prefixed = [key for key in file.tensors if key.startswith((PEFT_PREFIX, SHARED_PREFIX))]
@@ -96,4 +140,4 @@ def _read_tensors(path: Path) -> dict[str, Array]:
             f"{path}: {odd}: found no prefix {PEFT_PREFIX}, expected it as on the other tensors; "
             "save the adapter with PEFT's save_pretrained"
         )
-    return {key.removeprefix(PEFT_PREFIX): read_rows(file, key) for key in file.tensors}
+    return LazyTensors(file, {key.removeprefix(PEFT_PREFIX): key for key in file.tensors})

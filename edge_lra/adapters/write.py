@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,18 @@ from safetensors.numpy import save
 
 from edge_lra.adapters.kinds import LowRank
 from edge_lra.adapters.saved import PEFT_PREFIX, Array
+from edge_lra.bundle import staged
+from edge_lra.errors import EdgeError
 from edge_lra.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
-KEPT = ("base_model_name_or_path", "fan_in_fan_out", "modules_to_save", "revision", "task_type")
+KEPT = (
+    "bias",
+    "base_model_name_or_path",
+    "fan_in_fan_out",
+    "modules_to_save",
+    "revision",
+    "task_type",
+)
 
 
 def peft_config(sites: Mapping[str, LowRank], like: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,7 +57,10 @@ def peft_config(sites: Mapping[str, LowRank], like: Mapping[str, Any]) -> dict[s
 
 def peft_tensors(sites: Mapping[str, LowRank], others: Mapping[str, Array]) -> dict[str, Array]:
     """Return the tensors of adapter_model.safetensors: scaled factors, and whole tensors."""
-    tensors = dict(others)
+    tensors = {}
+    for name, values in others.items():
+        module, _, last = name.rpartition(".")  # an adapted module's own stand one level deeper
+        tensors[f"{module}.base_layer.{last}" if module in sites else name] = values
     for module, site in sites.items():
         tensors[f"{module}.lora_A.weight"] = site.down
         tensors[f"{module}.lora_B.weight"] = site.up.astype(np.float64) * site.scale
@@ -54,6 +68,32 @@ def peft_tensors(sites: Mapping[str, LowRank], others: Mapping[str, Array]) -> d
         PEFT_PREFIX + name: np.ascontiguousarray(values, np.float32)
         for name, values in sorted(tensors.items())
     }
+
+
+@contextmanager
+def adapter_folder(out: Path, force: bool, sources: Sequence[Path] = ()) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `out` if the block succeeds.
+
+    Args:
+        out: the adapter's folder.
+        force: replace what is there.
+        sources: what the block reads, which `out` must not be or hold.
+
+    Raises:
+        EdgeError: `out` is there (without `force`), or is what is read.
+    """
+    target = Path(os.path.realpath(out))
+    for source in sources:
+        place = Path(os.path.realpath(source))
+        if target == place or target in place.parents:
+            raise EdgeError(
+                f"{out}: found {source} there, which this command reads, expected another folder; "
+                "choose another --out"
+            )
+    if out.exists() and not force:
+        raise EdgeError(f"{out}: found it there, expected a new folder; use --force to replace it")
+    with staged(out, force=True) as folder:
+        yield folder
 
 
 def write_peft(

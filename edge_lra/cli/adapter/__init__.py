@@ -5,6 +5,9 @@ from __future__ import annotations
 import click
 
 from edge_lra.cli.adapter.add import add
+from edge_lra.cli.adapter.combine import combine
+from edge_lra.cli.adapter.compress import compress
+from edge_lra.cli.adapter.extract import extract
 
 
 @click.group()
@@ -12,5 +15,5 @@ def adapter() -> None:
     """Work on adapters and the bundles that take them."""
 
 
-for command in (add,):
+for command in (add, compress, extract, combine):
     adapter.add_command(command)

@@ -1,0 +1,1 @@
+"""Adapter algebra: shrink, extract and combine low-rank adapters. No torch."""
