@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,8 @@ def add_adapter(request: AddRequest, progress: Progress | None = None) -> str:
     with staged(request.bundle) as folder:
         link_files(request.bundle, manifest, folder)
         labels = request.labels or manifest["labels"]
+        if request.labels is not None:  # the adapter's own names give way
+            adapter = replace(adapter, labels=None)
         fingerprint = manifest["base_fingerprint"]
         entries = write_adapters(folder, [adapter], slots, labels, fingerprint)
         check_labels(request, entries[adapter.name]["labels"])

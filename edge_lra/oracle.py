@@ -1,6 +1,7 @@
 """The float oracle: transformers, with PEFT loading the adapter itself.
 
-It shares no code with the reader of checkpoints and adapters, so a mistake there shows here.
+It shares no code with the reader of checkpoints and adapters, so a mistake there shows here. An
+adapter of two layers, which PEFT does not know, is loaded by the torch modules that train it.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Oracle:
         import torch
         import transformers
 
+        from edge_lra.tune.files import is_layers, load_adapter
+
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         loader = getattr(transformers, AUTO_CLASSES[TASK_TYPES.get(task_type or "", task)])
@@ -65,7 +68,10 @@ class Oracle:
             attn_implementation="eager",
             **options,
         )
-        if adapters:
+        if adapters and is_layers(adapters[0][0]):
+            ((path, _),) = adapters  # they are not additive: a merge takes one alone
+            load_adapter(loaded, path)
+        elif adapters:
             loaded = _load_peft(loaded, adapters)
         self.torch, self.model, self.task = torch, loaded.eval(), task
 
@@ -91,9 +97,13 @@ class Oracle:
         """Switch the adapter off at its sites, keeping a head that it brought."""
         from peft.tuners.tuners_utils import BaseTunerLayer
 
+        from edge_lra.tune.module import LowRankAdapter
+
         for module in self.model.modules():
             if isinstance(module, BaseTunerLayer):
                 module.enable_adapters(False)
+            elif isinstance(module, LowRankAdapter):
+                module.enabled = False
 
 
 def _load_peft(model: Any, adapters: Sequence[tuple[Path, float]]) -> Any:

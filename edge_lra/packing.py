@@ -124,11 +124,14 @@ def write_adapters(
 def adapter_labels(
     adapter: Adapter, inputs: Sequence[AdapterInput], labels: Sequence[str] | None
 ) -> list[str] | None:
-    """Return the bundle's labels, or as many numbered ones as the adapter's own head has."""
+    """Return the adapter's own labels, the bundle's, or as many numbered ones as its head has."""
     if labels is None:
         return None
     biases = [i.tensors[0] for i in inputs if i.role == "bias" and isinstance(i.shape[0], str)]
     counts = [len(adapter.replacements[name]) for name in biases]
+    own = adapter.labels
+    if own is not None and counts and len(own) == counts[0]:
+        return list(own)
     fits = not counts or counts[0] == len(labels)
     return list(labels if fits else config_labels({}, counts[0]))
 

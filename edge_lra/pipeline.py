@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def make_use(request: ExportRequest, inputs: Inputs, built: Built) -> Use:
         bias = f"{head}.bias"
         own = [a.replacements[bias] for a in inputs.adapters if bias in a.replacements]
         count = len(own[0]) if own else int(shape[-1]) if isinstance(shape[-1], int) else None
-    return read_use(inputs.checkpoint, inputs.recipe, inputs.task, request.labels, count)
+    labels = request.labels or next((a.labels for a in inputs.adapters if a.labels), None)
+    return read_use(inputs.checkpoint, inputs.recipe, inputs.task, labels, count)
 
 
 def merged_entry(inputs: Inputs, built: Built) -> dict[str, Any] | None:
@@ -112,7 +114,9 @@ def write_content(
     adapters = {}
     if factored:
         slots = built.adapter_inputs
-        adapters = write_adapters(folder, inputs.adapters, slots, use.labels, fingerprint)
+        named = request.labels is not None  # then the adapters' own names give way
+        given = [replace(a, labels=None) if named else a for a in inputs.adapters]
+        adapters = write_adapters(folder, given, slots, use.labels, fingerprint)
     return manifest | {
         "adapters": adapters,
         "merged": None if factored else merged_entry(inputs, built),

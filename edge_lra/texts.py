@@ -25,11 +25,15 @@ def read_texts(path: Path) -> list[Row]:
     Raises:
         EdgeError: the file is missing, empty, of another kind or has no `text`.
     """
+    return [row for row in _read(path) if row.text.strip()]
+
+
+def _read(path: Path) -> list[Row]:
     readers = {".txt": _lines, ".tsv": _table, ".csv": _table, ".jsonl": _jsonl}
     if path.suffix not in readers:
         raise EdgeError(f"{path}: found {path.suffix!r}, expected one of {', '.join(readers)}")
     try:
-        rows = [row for row in readers[path.suffix](path) if row.text.strip()]
+        rows = list(readers[path.suffix](path))
         "".join(row.text for row in rows).encode()  # JSON may hold half a surrogate pair
     except FileNotFoundError:
         raise EdgeError(f"{path}: found no such file; check --data") from None
@@ -41,13 +45,29 @@ def read_texts(path: Path) -> list[Row]:
         ) from None
     except (ValueError, RecursionError, csv.Error) as error:
         raise EdgeError(f"{path}: found {error}, expected rows of UTF-8 text") from None
-    if not rows:
+    if not any(row.text.strip() for row in rows):
         raise EdgeError(f"{path}: found no text, expected at least one line")
     return rows
 
 
+def read_rows(path: Path) -> list[Row]:
+    """Read rows to train on: as `read_texts`, but a row of a table without text is an error.
+
+    Raises:
+        EdgeError: names the row.
+    """
+    rows = _read(path)
+    for number, row in enumerate(rows, 1):
+        if not row.text.strip():
+            raise EdgeError(
+                f"{path}: row {number}: found no text, expected some; correct or delete the row"
+            )
+    return rows
+
+
 def _lines(path: Path) -> Iterator[Row]:
-    yield from (Row(line) for line in path.read_text(encoding="utf-8-sig").splitlines())
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    yield from (Row(line) for line in lines if line.strip())
 
 
 def _table(path: Path) -> Iterator[Row]:

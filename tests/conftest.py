@@ -10,6 +10,7 @@ import peft
 import pytest
 import torch
 import transformers
+from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 # On a busy machine threads that wait for each other spin a tiny model's seconds into minutes.
@@ -75,3 +76,23 @@ def tiny(tiny_made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.chdir(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return folder
+
+
+@pytest.fixture
+def data(tiny: Path) -> Path:
+    """Return 48 labelled rows in which "good" and "bad" decide.
+
+    A fresh model's weights of 0.02 carry hardly any signal: they are made larger.
+    """
+    weights = tiny / "model/model.safetensors"
+    larger = {
+        name: 8 * value if value.ndim == 2 else value for name, value in load_file(weights).items()
+    }
+    save_file(larger, weights, {"format": "pt"})
+    rows = []
+    for place in range(24):
+        words = ["a film", "this is a film", "fine film .", "what a film"][place % 4]
+        rows += [f"{words} good{' .' * (place % 3)}\tup", f"{words} bad{' .' * (place % 3)}\tdown"]
+    file = tiny / "rows.tsv"
+    file.write_text("text\tlabel\n" + "\n".join(rows) + "\n")
+    return file

@@ -23,6 +23,7 @@ from edge_lra.adapters.names import (
     tied_heads,
 )
 from edge_lra.adapters.saved import Array, Saved, read_saved
+from edge_lra.adapters.write import read_labels
 from edge_lra.errors import EdgeError
 from edge_lra.tensor_files import TensorInfo
 
@@ -37,6 +38,7 @@ class Adapter:
         ties: tensors that shared an embedding's weight and no longer do -> that embedding. They
             start from its values in the base, whatever happens to the embedding.
         options: the honoured options as the file gives them.
+        labels: names of its outputs, where it brings them.
         factors: what its linears become as graph inputs, by weight; worked out where needed.
         layers: the same for adapters of two layers.
     """
@@ -51,6 +53,7 @@ class Adapter:
     kind: str = "LORA"
     format: str = "PEFT"
     ties: dict[str, str] = field(default_factory=dict)
+    labels: tuple[str, ...] | None = None
     factors: dict[str, Factors] = field(default_factory=dict)
     layers: dict[str, Layers] = field(default_factory=dict)
 
@@ -102,6 +105,7 @@ def read_adapter(
         kind=method.peft_type,
         format=saved.format,
         ties=_broken_ties(base, updates, replacements),
+        labels=read_labels(saved.path),
     )
 
 

@@ -19,7 +19,9 @@ from edge_lra.adapters.saved import PEFT_PREFIX, Array
 from edge_lra.bundle import staged
 from edge_lra.errors import EdgeError
 from edge_lra.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from edge_lra.tensor_files import read_config
 
+LABELS = "labels.json"
 KEPT = (
     "bias",
     "base_model_name_or_path",
@@ -94,6 +96,26 @@ def adapter_folder(out: Path, force: bool, sources: Sequence[Path] = ()) -> Iter
         raise EdgeError(f"{out}: found it there, expected a new folder; use --force to replace it")
     with staged(out, force=True) as folder:
         yield folder
+
+
+def write_labels(folder: Path, labels: Sequence[str]) -> None:
+    """Write the names of an adapter's outputs beside it, where an export finds them."""
+    document = json.dumps({"labels": list(labels)}, ensure_ascii=False) + "\n"
+    (folder / LABELS).write_text(document, encoding="utf-8")
+
+
+def read_labels(folder: Path) -> tuple[str, ...] | None:
+    """Return the names of an adapter's outputs, where it brings them.
+
+    Raises:
+        EdgeError: the file is no list of names.
+    """
+    if not (folder / LABELS).is_file():
+        return None
+    labels = read_config(folder / LABELS).get("labels")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise EdgeError(f"{folder / LABELS}: found {labels!r}, expected a list of names")
+    return tuple(labels)
 
 
 def write_peft(

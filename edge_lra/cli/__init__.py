@@ -12,6 +12,7 @@ from edge_lra.cli.inspect import inspect
 from edge_lra.cli.profile import profile
 from edge_lra.cli.run import run
 from edge_lra.cli.sample import sample
+from edge_lra.cli.tune import tune
 from edge_lra.cli.verify import verify
 
 
@@ -21,5 +22,5 @@ def main() -> None:
     """Take low-rank adapted models to devices: export, run, measure."""
 
 
-for command in (sample, export, run, profile, verify, inspect, adapter):
+for command in (sample, tune, export, run, profile, verify, inspect, adapter):
     main.add_command(command)

@@ -21,6 +21,7 @@ DEBUG = "edge_lra.debug"
 # Top-level module -> the extra that installs it.
 EXTRAS = {
     "tokenizers": "text",
+    "matplotlib": "report",
     **dict.fromkeys(
         ("torch", "onnx", "onnx_ir", "onnxscript", "transformers", "peft", "huggingface_hub"),
         "export",

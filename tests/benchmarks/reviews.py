@@ -53,12 +53,22 @@ def digest(text: str) -> int:
     return int(hashlib.sha256(text.encode()).hexdigest(), 16)
 
 
-def held_out() -> list[Review]:
-    """Return the held-out snippets, in the order in which the adapter was tested."""
+def reviews() -> list[Review]:
+    """Return all snippets that are not near neutral, in a fixed random order."""
     labels: dict[str, bool] = {}
     for line in read_table(fetch()).splitlines():
         parts = line.split("\t", 2)
         if len(parts) == 3 and abs(float(parts[1])) >= NEUTRAL:
             labels.setdefault(parts[2].strip(), float(parts[1]) > 0)
-    rows = sorted((Review(*item) for item in labels.items()), key=lambda r: digest(r.text) // 100)
-    return [row for row in rows if digest(row.text) % 100 < HELD_OUT_PERCENT][:HELD_OUT_ROWS]
+    return sorted((Review(*item) for item in labels.items()), key=lambda r: digest(r.text) // 100)
+
+
+def held_out() -> list[Review]:
+    """Return the held-out snippets, in the order in which the adapter was tested."""
+    rows = [row for row in reviews() if digest(row.text) % 100 < HELD_OUT_PERCENT]
+    return rows[:HELD_OUT_ROWS]
+
+
+def training() -> list[Review]:
+    """Return the snippets that are not held out; the adapter was trained on the first 2,560."""
+    return [row for row in reviews() if digest(row.text) % 100 >= HELD_OUT_PERCENT]

@@ -187,7 +187,7 @@ LAYERS = Method(
     TYPE,
     Rules(
         frozenset({"activation", "adapter_type", "format_version", "kind", "rank", "scale"}),
-        frozenset({"labels", "sites"}),
+        frozenset({"sites"}),
     ),
     PARTS,
     parse,

@@ -8,6 +8,7 @@ from edge_lra.cli.adapter.add import add
 from edge_lra.cli.adapter.combine import combine
 from edge_lra.cli.adapter.compress import compress
 from edge_lra.cli.adapter.extract import extract
+from edge_lra.cli.adapter.rank import rank
 
 
 @click.group()
@@ -15,5 +16,5 @@ def adapter() -> None:
     """Work on adapters and the bundles that take them."""
 
 
-for command in (add, compress, extract, combine):
+for command in (add, compress, extract, combine, rank):
     adapter.add_command(command)
