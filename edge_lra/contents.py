@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ FACTOR = re.compile(r"(.+)\.lora_([AB])\.weight")
 NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")  # a part of a dotted name
 
 
-def describe(place: str | Path) -> dict[str, Any]:
+def describe(place: str | Path, model: str | None = None) -> dict[str, Any]:
     """Return what a folder, a hub id or a `pypi:` name holds, by the file that marks its kind.
+
+    Args:
+        place: what to look at.
+        model: an adapter's base, to tell its changes' size by.
 
     Raises:
         EdgeError: there is no such place, or it is none of the three.
@@ -39,7 +44,7 @@ def describe(place: str | Path) -> dict[str, Any]:
     }
     for marker, read in kinds.items():
         if (path / marker).is_file():
-            return read(path)
+            return read(path) if read is not describe_adapter else describe_adapter(path, model)
     raise EdgeError(f"{path}: found none of {', '.join(kinds)}; expected a bundle or a model")
 
 
@@ -64,7 +69,7 @@ def describe_bundle(path: Path) -> dict[str, Any]:
     }
 
 
-def describe_adapter(path: Path) -> dict[str, Any]:
+def describe_adapter(path: Path, model: str | None = None) -> dict[str, Any]:
     """Return the adapter's settings, its sites, and the whole tensors it brings."""
     from edge_lra.adapters.names import method_of
     from edge_lra.adapters.saved import find_weights
@@ -97,13 +102,28 @@ def describe_adapter(path: Path) -> dict[str, Any]:
         "parameters": _count(tensors),
         "dtypes": _dtypes(tensors),
         **_sizes(path, [file.name, weights.name]),
+        "measures": None if refused else _measures(path, model),
         "refused": refused,
     }
 
 
+def _measures(path: Path, model: str | None) -> list[dict[str, Any]] | None:
+    """Return the numbers of a plain LoRA's sites; None for another kind."""
+    from edge_lra.adapters.algebra.measures import measure
+    from edge_lra.adapters.lora_file import open_lora
+    from edge_lra.checkpoint import open_checkpoint
+
+    base = open_checkpoint(model) if model else None
+    try:
+        lora = open_lora(path)
+    except EdgeError:
+        return None
+    return [asdict(site) for site in measure(lora, base)]
+
+
 def _options(config: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """Return those of the named options that say something."""
-    plain = {"init_lora_weights": True}
+    plain = {"init_lora_weights": True, "bias": "none"}
     return {
         name: config[name]
         for name in sorted(names)

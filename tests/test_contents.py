@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_torch
 
+from edge_lra.adapters.algebra.measures import sparkline
 from edge_lra.contents import describe, group_sites, group_tensors
 from edge_lra.pipeline import ExportRequest, export
 
@@ -156,3 +158,24 @@ def test_a_pickled_adapter_of_the_hub_is_downloaded(
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert len(describe("org/thing")["sites"]) == 4
+
+
+def test_a_loras_sites_are_measured_against_their_base(tiny: Path) -> None:
+    tensors = load_file(tiny / "adapter/adapter_model.safetensors")
+    base = load_file(tiny / "model/model.safetensors")
+    found = {site["module"]: site for site in describe("adapter", "model")["measures"]}
+    name = QUERY.format(0).removeprefix("base_model.model.")
+    site = found[name]
+    down, up = (tensors[f"{QUERY.format(0)}.lora_{letter}.weight"] for letter in "AB")
+    values = np.linalg.svd(4 * up @ down)[1][:4]
+    assert site["norm"] == pytest.approx(np.linalg.norm(values), rel=1e-4)
+    weight = base[f"{name.removeprefix('bert.')}.weight"]
+    assert site["relative_norm"] == pytest.approx(site["norm"] / np.linalg.norm(weight), rel=1e-4)
+    np.testing.assert_allclose(site["spectrum"], values / values[0], atol=1e-4)
+    assert 1 < site["effective_rank"] <= 4 and site["scale"] == 4
+    assert describe("adapter")["measures"][0]["relative_norm"] is None
+
+
+def test_a_sparkline_falls_with_the_singular_values() -> None:
+    assert sparkline([1.0, 0.5, 0.0]) == "█▅▁"
+    assert len(sparkline([1 / (place + 1) for place in range(64)])) == 16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,15 +10,18 @@ import click
 
 from edge_lra.cli.common import shared_options, write_json
 
+MAX_SITES = 24  # of a table that fits a screen
+
 
 @click.command()
 @click.argument("path")
+@click.option("--model", help="An adapter's base, to tell its changes' size by.")
 @shared_options
-def inspect(path: str, json_to: str | None) -> None:
+def inspect(path: str, model: str | None, json_to: str | None) -> None:
     """Say what PATH holds: a bundle, an adapter or a checkpoint; a folder or a hub id."""
     from edge_lra.contents import describe
 
-    found = describe(path)
+    found = describe(path, model)
     if write_json({"schema_version": 1, "path": path, **found}, json_to):
         from rich.console import Console
         from rich.table import Table
@@ -25,7 +29,40 @@ def inspect(path: str, json_to: str | None) -> None:
         table = Table(show_header=False, box=None)
         for name, value in lines(found):
             table.add_row(name, value)
-        Console(markup=False, highlight=False).print(table)
+        console = Console(markup=False, highlight=False)
+        console.print(table)
+        measures = found.get("measures") or []
+        if len(measures) > MAX_SITES:
+            console.print(f" {len(measures)} sites; their norms and spectra are in --json")
+        elif measures:
+            console.print(measure_table(measures))
+
+
+def measure_table(measures: list[dict[str, Any]]) -> Any:
+    """Return a table of an adapter's sites; names are shown without what they all begin with."""
+    from rich.table import Table
+
+    from edge_lra.adapters.algebra.measures import sparkline
+
+    parts = [site["module"].split(".")[:-1] for site in measures]
+    same = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*parts, strict=False))
+    start = ".".join(column[0] for column in same) if len(measures) > 1 else ""
+    table = Table(f"in {start}" if start else "site", box=None)
+    for title in ("rank", "scale", "norm", "of base", "effective"):
+        table.add_column(title, justify="right")
+    table.add_column("spectrum", no_wrap=True)
+    for site in measures:
+        relative = site["relative_norm"]
+        table.add_row(
+            site["module"].removeprefix(f"{start}."),
+            str(site["rank"]),
+            f"{site['scale']:.3g}",
+            f"{site['norm']:.3g}",
+            "" if relative is None else f"{100 * relative:.2g} %",
+            f"{site['effective_rank']:.1f}",
+            sparkline(site["spectrum"]),
+        )
+    return table
 
 
 def lines(found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -110,6 +147,7 @@ TEXTS: dict[str, Callable[[Any], str]] = {
     "inputs": _nodes,
     "outputs": _nodes,
     "adapters": _adapters,
+    "measures": lambda _: "",  # a table of its own
     "adapter_inputs": lambda count: str(count or ""),
     "fidelity": _fidelity,
     "sites": _sites,
