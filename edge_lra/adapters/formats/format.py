@@ -71,7 +71,9 @@ def need_base(base: Base | None, where: Path | str, title: str, why: str) -> Bas
         EdgeError: none was given.
     """
     if base is None:
-        raise EdgeError(f"{where}: found {title} and no base model, which {why}; give --model")
+        raise EdgeError(
+            f"{where}: found {title} and no base model, expected one, for it {why}; give --model"
+        )
     return base
 
 
