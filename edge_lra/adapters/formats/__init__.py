@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from edge_lra.adapters.formats.format import Base, Format, Writer
+from edge_lra.adapters.formats.gguf_lora import Gguf
 from edge_lra.adapters.formats.mlx import Mlx
 from edge_lra.adapters.formats.peft import Layers, Peft
 from edge_lra.adapters.formats.place import Place
@@ -13,7 +14,7 @@ from edge_lra.adapters.saved import Saved
 from edge_lra.errors import EdgeError
 from edge_lra.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
-FORMATS: tuple[Format, ...] = (Peft(), Layers(), Mlx())
+FORMATS: tuple[Format, ...] = (Peft(), Layers(), Mlx(), Gguf())
 STEPS = re.compile(r"(?:checkpoint-|epoch_)(\d+)")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from edge_lra.adapters.formats.place import Place
-from edge_lra.adapters.saved import Saved
+from edge_lra.adapters.saved import Array, Saved
 from edge_lra.errors import EdgeError
 from edge_lra.tensor_files import TensorInfo
 
@@ -18,6 +18,9 @@ class Base(Protocol):
     path: Path
     config: dict[str, Any]
     tensors: dict[str, TensorInfo]
+
+    def rows(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+        """Return rows of a tensor as float32."""
 
 
 class Format(Protocol):

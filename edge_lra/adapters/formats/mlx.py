@@ -90,7 +90,7 @@ class Mlx:
 
     def write(self, folder: Path, saved: Saved, base: Base | None) -> Path:
         """Write both files; one rank for all sites, padded with zeros, and one scale."""
-        sites = plain_sites(saved, self.title, allowed=("DoRA", "embeddings"))
+        sites = plain_sites(saved, self.title, base, allowed=("DoRA", "embeddings"))
         _check_ties(sites, saved, base)
         if len({site.magnitude is None for site in sites.values()}) > 1:
             raise EdgeError(f"{saved.file}: found DoRA at some sites, expected it at all or none")

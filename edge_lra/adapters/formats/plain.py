@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from edge_lra.adapters.formats.format import Base
 from edge_lra.adapters.kinds import LORA, LowRank, Site
 from edge_lra.adapters.kinds.low_rank import Dora
-from edge_lra.adapters.names import Sorted, method_of, sort_tensors
+from edge_lra.adapters.names import Sorted, method_of, sort_tensors, tied_heads
 from edge_lra.adapters.saved import Array, Saved
 from edge_lra.errors import EdgeError
 
@@ -44,12 +45,15 @@ class PlainSite:
         return self.up if scale == self.scale else (self.up * (self.scale / scale)).astype("f4")
 
 
-def plain_sites(saved: Saved, title: str, allowed: Collection[str] = ()) -> dict[str, PlainSite]:
+def plain_sites(
+    saved: Saved, title: str, base: Base | None, allowed: Collection[str] = ()
+) -> dict[str, PlainSite]:
     """Return the factors by module.
 
     Args:
         saved: an adapter in PEFT's terms.
         title: the format that is written, for messages.
+        base: the model it is for; whole tensors that equal its own are no change.
         allowed: which of "DoRA" and "embeddings" it can say.
 
     Raises:
@@ -67,13 +71,26 @@ def plain_sites(saved: Saved, title: str, allowed: Collection[str] = ()) -> dict
             raise refuse(saved, option, title)
     if options.dora and "DoRA" not in allowed:
         raise refuse(saved, "use_dora", title)
-    if tensors.plain:
-        names = ", ".join(sorted(tensors.plain)[:3])
+    if whole := [name for name, values in tensors.plain.items() if not _is_own(name, values, base)]:
+        names = ", ".join(sorted(whole)[:3])
         raise refuse(saved, f"whole tensors ({names})", title)
     LORA.check(options, tensors.sites, where)
     return {
         module: _site(saved, module, tensors, options, title, allowed) for module in tensors.sites
     }
+
+
+def _is_own(name: str, values: Array, base: Base | None) -> bool:
+    """Say whether a whole tensor is the base's: PEFT saves embeddings beside their factors."""
+    if base is None:
+        return False
+    name = name if name in base.tensors else tied_heads(base.tensors).get(name, name)
+    known = base.tensors.get(name)
+    return (
+        known is not None
+        and known.shape == values.shape
+        and bool(np.array_equal(base.rows(name).reshape(values.shape), values))
+    )
 
 
 def _site(

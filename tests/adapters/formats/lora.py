@@ -52,6 +52,10 @@ class FakeBase:
     )
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: dict(SHAPES))
     path: Path = Path("base")
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def rows(self, name: str, start: int = 0, stop: int | None = None) -> Array:
+        return self.values[name][start:stop]
 
     @property
     def tensors(self) -> dict[str, TensorInfo]:
