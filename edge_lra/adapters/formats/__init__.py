@@ -10,11 +10,12 @@ from edge_lra.adapters.formats.gguf_lora import Gguf
 from edge_lra.adapters.formats.mlx import Mlx
 from edge_lra.adapters.formats.peft import Layers, Peft
 from edge_lra.adapters.formats.place import Place
+from edge_lra.adapters.formats.torchtune import Torchtune
 from edge_lra.adapters.saved import Saved
 from edge_lra.errors import EdgeError
 from edge_lra.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
-FORMATS: tuple[Format, ...] = (Peft(), Layers(), Mlx(), Gguf())
+FORMATS: tuple[Format, ...] = (Peft(), Layers(), Mlx(), Gguf(), Torchtune())
 STEPS = re.compile(r"(?:checkpoint-|epoch_)(\d+)")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from edge_lra.adapters.formats.format import Base
 from edge_lra.adapters.formats.place import Place
+from edge_lra.adapters.formats.torchtune import KEYS as NATIVE
 from edge_lra.adapters.saved import PEFT_PREFIX, Saved, find_weights, read_tensors
 from edge_lra.errors import EdgeError
 from edge_lra.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -30,9 +31,10 @@ class Peft:
 
     def detect(self, place: Place) -> bool:
         """A config with peft_type, or tensors with PEFT's prefix."""
+        if place.holding(NATIVE):
+            return False  # torchtune's own checkpoint; what stands beside it is a copy
         if place.path.is_dir() and "peft_type" in place.config:
-            # Where it is the config of a native torchtune checkpoint, there are no such weights.
-            return _has_weights(place.folder) or not place.files or bool(place.holding(KEYS))
+            return True
         return bool(place.holding(KEYS))
 
     def read(self, place: Place, base: Base | None) -> Saved:
@@ -44,7 +46,9 @@ class Peft:
             )
         file = place.path
         if place.path.is_dir():
-            own = None if _has_weights(place.folder) else place.holding(KEYS)
+            own = [] if _has_weights(place.folder) else place.holding(KEYS)
+            if not own and place.failures and not _has_weights(place.folder):
+                raise next(iter(place.failures.values()))
             file = own[0].path if own else find_weights(place.folder)
         return Saved(
             place.path, self.title, place.config_file, file, place.config, read_tensors(file)
