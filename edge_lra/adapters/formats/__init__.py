@@ -8,6 +8,7 @@ from pathlib import Path
 from edge_lra.adapters.formats.format import Base, Format, Writer
 from edge_lra.adapters.formats.gguf_lora import Gguf
 from edge_lra.adapters.formats.mlx import Mlx
+from edge_lra.adapters.formats.onnx_adapter import OnnxAdapter
 from edge_lra.adapters.formats.peft import Layers, Peft
 from edge_lra.adapters.formats.place import Place
 from edge_lra.adapters.formats.torchtune import Torchtune
@@ -15,7 +16,7 @@ from edge_lra.adapters.saved import Saved
 from edge_lra.errors import EdgeError
 from edge_lra.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
-FORMATS: tuple[Format, ...] = (Peft(), Layers(), Mlx(), Gguf(), Torchtune())
+FORMATS: tuple[Format, ...] = (Peft(), Layers(), Mlx(), Gguf(), Torchtune(), OnnxAdapter())
 STEPS = re.compile(r"(?:checkpoint-|epoch_)(\d+)")
 
 
