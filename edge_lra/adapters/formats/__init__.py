@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from edge_lra.adapters.formats.diffusers import Diffusers
 from edge_lra.adapters.formats.format import Base, Format, Writer
 from edge_lra.adapters.formats.gguf_lora import Gguf
+from edge_lra.adapters.formats.kohya import Kohya
 from edge_lra.adapters.formats.mlx import Mlx
 from edge_lra.adapters.formats.onnx_adapter import OnnxAdapter
 from edge_lra.adapters.formats.peft import Layers, Peft
@@ -16,7 +18,16 @@ from edge_lra.adapters.saved import Saved
 from edge_lra.errors import EdgeError
 from edge_lra.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
-FORMATS: tuple[Format, ...] = (Peft(), Layers(), Mlx(), Gguf(), Torchtune(), OnnxAdapter())
+FORMATS: tuple[Format, ...] = (
+    Peft(),
+    Layers(),
+    Mlx(),
+    Gguf(),
+    Torchtune(),
+    OnnxAdapter(),
+    Kohya(),
+    Diffusers(),
+)
 STEPS = re.compile(r"(?:checkpoint-|epoch_)(\d+)")
 
 
