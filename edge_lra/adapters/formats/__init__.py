@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from edge_lra.adapters.formats.adapterhub import AdapterHub
 from edge_lra.adapters.formats.diffusers import Diffusers
 from edge_lra.adapters.formats.format import Base, Format, Writer
 from edge_lra.adapters.formats.gguf_lora import Gguf
@@ -27,6 +28,7 @@ FORMATS: tuple[Format, ...] = (
     OnnxAdapter(),
     Kohya(),
     Diffusers(),
+    AdapterHub(),
 )
 STEPS = re.compile(r"(?:checkpoint-|epoch_)(\d+)")
 
