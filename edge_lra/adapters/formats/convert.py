@@ -64,8 +64,9 @@ def convert(
     writer = writers()[to]
     saved = read_any(path, base)
     ranks = site_ranks(saved)
+    sources = [saved.path, *([base.path] if base else [])]
     place = adapter_file(out, writer, force, saved.path) if writer.suffix else None
-    with place or adapter_folder(out, force, [saved.path]) as folder:
+    with place or adapter_folder(out, force, sources) as folder:
         writer.write(folder, saved, base)
     files = [out] if out.is_file() else [file for file in out.iterdir() if file.is_file()]
     size = sum(file.stat().st_size for file in files)
