@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from edge_lra.errors import EdgeError
 from edge_lra.places import ADAPTER_WEIGHTS
-from edge_lra.tensor_files import TensorFile, open_tensor_file, read_config, read_rows
+from edge_lra.tensor_files import TensorFile, open_tensor_file, read_rows
+
+if TYPE_CHECKING:
+    from edge_lra.adapters.formats.format import Base
 
 Array = npt.NDArray[Any]
 PEFT_PREFIX = "base_model.model."
@@ -39,36 +42,19 @@ class Saved:
     tensors: Mapping[str, Array]
 
 
-def read_saved(path: str | Path) -> Saved:
-    """Read a folder that PEFT's `save_pretrained` or a Trainer checkpoint wrote.
+def read_saved(path: str | Path, base: Base | None = None) -> Saved:
+    """Read an adapter in any known format; its content says which.
+
+    Args:
+        path: a folder or a file.
+        base: the model it is for; some formats need its names, shapes and heads.
 
     Raises:
-        EdgeError: the folder is incomplete or a file is damaged.
+        EdgeError: the format is unknown, needs a base, or a file is incomplete or damaged.
     """
-    folder = Path(path).expanduser()
-    config_file = _config_file(folder)
-    file = find_weights(folder)
-    return Saved(folder, "PEFT", config_file, file, read_config(config_file), _read_tensors(file))
+    from edge_lra.adapters.formats import read_any
 
-
-def _config_file(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise EdgeError(f"{folder}: found no such folder, expected an adapter; check the path")
-    file = folder / "adapter_config.json"
-    if file.exists():
-        return file
-    steps = [path for path in folder.glob("checkpoint-*") if path.name[11:].isdecimal()]
-    if steps:
-        newest = max(steps, key=lambda path: int(path.name[11:]))
-        raise EdgeError(
-            f"{folder}: found {len(steps)} training checkpoints, expected one adapter; "
-            f"give one of them, such as {newest}"
-        )
-    found = "a full model" if (folder / "config.json").exists() else "no adapter_config.json"
-    raise EdgeError(
-        f"{folder}: found {found}, expected an adapter folder with adapter_config.json; "
-        "save the adapter with PEFT's save_pretrained"
-    )
+    return read_any(path, base)
 
 
 def find_weights(folder: Path) -> Path:
@@ -130,7 +116,7 @@ class Picked(Mapping[str, Array]):
         return len(self.keys_by_name)
 
 
-def _read_tensors(path: Path) -> LazyTensors:
+def read_tensors(path: Path) -> LazyTensors:
     """Return the adapter's tensors with PEFT's prefix, which all or none of them have, removed."""
     file = open_tensor_file(path)
     prefixed = [key for key in file.tensors if key.startswith((PEFT_PREFIX, SHARED_PREFIX))]

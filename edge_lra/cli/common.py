@@ -23,7 +23,16 @@ EXTRAS = {
     "tokenizers": "text",
     "matplotlib": "report",
     **dict.fromkeys(
-        ("torch", "onnx", "onnx_ir", "onnxscript", "transformers", "peft", "huggingface_hub"),
+        (
+            "torch",
+            "onnx",
+            "onnx_ir",
+            "onnxscript",
+            "transformers",
+            "peft",
+            "huggingface_hub",
+            "gguf",
+        ),
         "export",
     ),
 }

@@ -7,6 +7,7 @@ import click
 from edge_lra.cli.adapter.add import add
 from edge_lra.cli.adapter.combine import combine
 from edge_lra.cli.adapter.compress import compress
+from edge_lra.cli.adapter.convert import convert
 from edge_lra.cli.adapter.extract import extract
 from edge_lra.cli.adapter.rank import rank
 
@@ -16,5 +17,5 @@ def adapter() -> None:
     """Work on adapters and the bundles that take them."""
 
 
-for command in (add, compress, extract, combine, rank):
+for command in (add, compress, extract, combine, rank, convert):
     adapter.add_command(command)
