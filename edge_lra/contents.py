@@ -8,9 +8,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_lra.errors import EdgeError
+
+if TYPE_CHECKING:
+    from edge_lra.adapters.saved import Saved
+    from edge_lra.tensor_files import TensorInfo
 
 BUNDLE_KEYS = ("name", "family", "task", "labels", "mode", "scheme", "max_length", "base_model")
 ADAPTER_KEYS = ("peft_type", "task_type", "base_model_name_or_path", "r", "lora_alpha")
@@ -30,13 +34,15 @@ def describe(place: str | Path, model: str | None = None) -> dict[str, Any]:
         EdgeError: there is no such place, or it is none of the three.
     """
     from edge_lra.bundle import restore
-    from edge_lra.places import ADAPTER_WEIGHTS, MODEL_WEIGHTS, resolve_model
+    from edge_lra.places import ADAPTER_FILES, MODEL_WEIGHTS, resolve_model
 
     path = Path(place)
     if not path.is_dir():
         restore(path.absolute())  # a killed export may have left a bundle beside its place
+    if path.is_file():
+        return describe_adapter(path, model)
     if not path.is_dir():
-        path = resolve_model(place, (*MODEL_WEIGHTS, *ADAPTER_WEIGHTS))
+        path = resolve_model(place, (*MODEL_WEIGHTS, *ADAPTER_FILES))
     kinds = {
         "manifest.json": describe_bundle,
         "adapter_config.json": describe_adapter,
@@ -44,7 +50,7 @@ def describe(place: str | Path, model: str | None = None) -> dict[str, Any]:
     }
     for marker, read in kinds.items():
         if (path / marker).is_file():
-            return read(path) if read is not describe_adapter else describe_adapter(path, model)
+            return describe_adapter(path, model) if read is describe_adapter else read(path)
     raise EdgeError(f"{path}: found none of {', '.join(kinds)}; expected a bundle or a model")
 
 
@@ -72,13 +78,11 @@ def describe_bundle(path: Path) -> dict[str, Any]:
 def describe_adapter(path: Path, model: str | None = None) -> dict[str, Any]:
     """Return the adapter's settings, its sites, and the whole tensors it brings."""
     from edge_lra.adapters.names import method_of
-    from edge_lra.adapters.saved import find_weights
-    from edge_lra.tensor_files import open_tensor_file, read_config
+    from edge_lra.adapters.saved import read_saved
+    from edge_lra.checkpoint import open_checkpoint
 
-    file = path / "adapter_config.json"
-    config = read_config(file)
-    weights = find_weights(path)
-    tensors = open_tensor_file(weights).tensors
+    saved = read_saved(path, open_checkpoint(model) if model else None)
+    file, config, tensors = saved.config_file, saved.config, _headers(saved)
     shapes: dict[str, dict[str, list[int]]] = {}
     for name in sorted(tensors):
         if match := FACTOR.fullmatch(name):
@@ -93,6 +97,7 @@ def describe_adapter(path: Path, model: str | None = None) -> dict[str, Any]:
         honoured, refused = list(config), str(error)
     return {
         "kind": "adapter",
+        "format": saved.format,
         **{key: config.get(key) for key in ADAPTER_KEYS},
         "options": _options(config, set(honoured) - {*ADAPTER_KEYS}),
         "sites": [_site(module, pair) for module, pair in shapes.items()],
@@ -101,9 +106,22 @@ def describe_adapter(path: Path, model: str | None = None) -> dict[str, Any]:
         },
         "parameters": _count(tensors),
         "dtypes": _dtypes(tensors),
-        **_sizes(path, [file.name, weights.name]),
+        **_sizes(saved.file.parent, {saved.config_file.name, saved.file.name}),
         "measures": None if refused else _measures(path, model),
         "refused": refused,
+    }
+
+
+def _headers(saved: Saved) -> dict[str, TensorInfo]:
+    """Return the tensors as their file has them, or as another format's were turned to PEFT's."""
+    from edge_lra.adapters.saved import LazyTensors
+    from edge_lra.tensor_files import TensorInfo, open_tensor_file
+
+    if isinstance(saved.tensors, LazyTensors):
+        return open_tensor_file(saved.file).tensors
+    return {
+        f"{PEFT_PREFIX}{name}": TensorInfo(f"{PEFT_PREFIX}{name}", values.shape, "F32")
+        for name, values in saved.tensors.items()
     }
 
 

@@ -98,7 +98,7 @@ def read_inputs(request: ExportRequest) -> Inputs:
     labels = [name or default_adapter_name(path) for name, path in request.adapters]
     check_names(labels)
     adapters = tuple(
-        read_adapter(place, name, checkpoint.tensors, heads)
+        read_adapter(place, name, checkpoint.tensors, heads, checkpoint)
         for place, name in zip(places, labels, strict=True)
     )
     if request.mode == "factored":
@@ -146,8 +146,9 @@ def check_out(request: ExportRequest, inputs: Inputs) -> None:
 
 
 def default_adapter_name(path: str | Path) -> str:
-    """Return the folder's name, or the last part of a hub id."""
-    return Path(path).expanduser().resolve().name
+    """Return the folder's name, a file's without its ending, or the last part of a hub id."""
+    place = Path(path).expanduser().resolve()
+    return place.stem if place.is_file() else place.name
 
 
 def check_names(names: Sequence[str]) -> None:

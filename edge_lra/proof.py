@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from edge_lra import golden
 from edge_lra.adapters import Adapter
+from edge_lra.adapters.formats.peft import Layers, Peft
+from edge_lra.adapters.saved import read_saved
 from edge_lra.errors import EdgeError, GateError
 from edge_lra.inputs import ExportRequest, Inputs, Progress, random_ids
 from edge_lra.oracle import Oracle
@@ -77,14 +80,15 @@ def prove_one(
     chosen = subject.name if subject.adapters and runner.adapters else None
     labels = manifest["adapters"][chosen]["labels"] if chosen else manifest["labels"]
     task_type = next((a.task_type for a in subject.adapters if a.task_type), None)
-    paths = [adapter.path for adapter in subject.adapters]
-    oracle = Oracle(
-        inputs.checkpoint.path,
-        inputs.task,
-        list(zip(paths, subject.weights, strict=True)),
-        task_type,
-        len(labels) if labels else None,
-    )
+    with TemporaryDirectory() as scratch:
+        paths = [readable(a, inputs, Path(scratch) / a.name) for a in subject.adapters]
+        oracle = Oracle(
+            inputs.checkpoint.path,
+            inputs.task,
+            list(zip(paths, subject.weights, strict=True)),
+            task_type,
+            len(labels) if labels else None,
+        )
     evidence = collect(runner, oracle, basis, chosen, step)
     metrics, gates = compare(evidence, inputs.task, manifest["problem_type"], request.gates)
     report = Report(subject.name, metrics, gates, evidence)
@@ -99,6 +103,16 @@ def prove_one(
                 f"expected at least {MIN_SURVIVAL}; use --quantize none"
             )
     return report
+
+
+def readable(adapter: Adapter, inputs: Inputs, folder: Path) -> Path:
+    """Return a folder that the oracle reads by itself; other formats are converted to PEFT's."""
+    if adapter.format in (Peft.title, Layers.title):
+        return adapter.path
+    saved = read_saved(adapter.path, inputs.checkpoint)
+    folder.mkdir()
+    writer = Layers() if "adapter_type" in saved.config else Peft()
+    return writer.write(folder, saved, inputs.checkpoint)
 
 
 def choose_basis(runner: Runner, inputs: Inputs, data: Path | None) -> Basis:

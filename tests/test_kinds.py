@@ -13,6 +13,9 @@ import pytest
 import torch
 import transformers
 
+from edge_lra.adapters.formats.convert import convert
+from edge_lra.checkpoint import Checkpoint
+from edge_lra.contents import describe
 from edge_lra.errors import EdgeError
 from edge_lra.oracle import Oracle
 from edge_lra.pipeline import ExportRequest, export
@@ -159,3 +162,27 @@ def test_the_manifest_says_how_much_of_a_change_int8_keeps(
         assert (found["rows_below_step"] > 0.5) == (weight < 1)
     assert [r.levelname for r in caplog.records] == ["WARNING"]
     assert "below one int8 step in 100 % of its rows" in caplog.text
+
+
+@pytest.mark.parametrize("to", ["gguf", "onnx_adapter"])
+def test_an_adapter_in_another_format_exports_as_in_pefts(tiny: Path, to: str) -> None:
+    """The formats hold no head: the base brings one."""
+    loader = transformers.AutoModelForSequenceClassification
+    base = loader.from_pretrained(tiny / "model")
+    base.save_pretrained(tiny / "model")
+    options = {"r": 4, "lora_alpha": 6, "target_modules": ["query", "dense"]}
+    if to == "gguf":  # its names know the encoder, but no pooler
+        options["exclude_modules"] = ["bert.pooler.dense"]
+    adapter = train(tiny, "plain", peft.LoraConfig(**options), head=False)
+    out = tiny / f"other.{to}"
+    convert(adapter, to, out, Checkpoint(tiny / "model"))
+    task = {"task": "sequence-classification"}
+    one = export(request(tiny, "merge", adapter, **task))
+    wanted = answers(one)
+    data = (one / "model.onnx.data").read_bytes()
+    two = export(request(tiny, "merge", out, **task))
+    np.testing.assert_allclose(answers(two), wanted, atol=1e-5 * np.abs(wanted).max())
+    assert len((two / "model.onnx.data").read_bytes()) == len(data)
+    found = json.loads((two / "manifest.json").read_text())["merged"]["adapters"][0]
+    assert found["name"] == "other" and found["format"] != "PEFT"
+    assert describe(out, str(tiny / "model"))["format"] == found["format"]

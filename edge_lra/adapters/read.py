@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_lra.adapters.kinds import Method, Site, Update
 from edge_lra.adapters.kinds.layers import Layers
@@ -26,6 +26,9 @@ from edge_lra.adapters.saved import Array, Saved, read_saved
 from edge_lra.adapters.write import read_labels
 from edge_lra.errors import EdgeError
 from edge_lra.tensor_files import TensorInfo
+
+if TYPE_CHECKING:
+    from edge_lra.adapters.formats.format import Base
 
 
 @dataclass(frozen=True)
@@ -59,21 +62,26 @@ class Adapter:
 
 
 def read_adapter(
-    path: str | Path, name: str, base: Mapping[str, TensorInfo], head_names: Collection[str]
+    path: str | Path,
+    name: str,
+    base: Mapping[str, TensorInfo],
+    head_names: Collection[str],
+    checkpoint: Base | None = None,
 ) -> Adapter:
     """Read an adapter in any known format.
 
     Args:
-        path: the folder with adapter_config.json.
+        path: its folder or file.
         name: what to call the adapter.
         base: the base checkpoint's tensors.
         head_names: tensors that a task head of this family may have beside the base's.
+        checkpoint: the base itself, which formats other than PEFT's may ask for heads and names.
 
     Raises:
         EdgeError: the folder is incomplete, asks for something not supported, or does not fit
             the base; the message names the site.
     """
-    saved = read_saved(path)
+    saved = read_saved(path, checkpoint)
     where = str(saved.config_file)
     method = method_of(saved.config, where)
     method.rules.check(saved.config, where)

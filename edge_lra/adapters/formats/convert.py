@@ -16,11 +16,8 @@ from edge_lra.adapters.names import method_of, sort_tensors
 from edge_lra.adapters.saved import Saved
 from edge_lra.adapters.write import adapter_folder
 from edge_lra.errors import EdgeError
-from edge_lra.places import ADAPTER_WEIGHTS, resolve_model
 
-# What to fetch of an adapter that is on the hub, the preferred first.
 DOWNS = (DOWN, DOWN_ROWS, "adapter_down.weight")
-HUB_FILES = (*ADAPTER_WEIGHTS, "*.safetensors", "*.gguf", "*.onnx_adapter", "*adapter*.bin")
 
 
 @dataclass(frozen=True)
@@ -38,12 +35,6 @@ class Converted:
     format: str
     bytes: int
     ranks: dict[str, int]
-
-
-def find_adapter(adapter: str) -> Path:
-    """Return the folder or the file of an adapter given as a path, a hub id or `pypi:`."""
-    path = Path(adapter).expanduser()
-    return path if path.is_file() else resolve_model(adapter, HUB_FILES)
 
 
 def convert(

@@ -30,10 +30,10 @@ def convert(
 ) -> None:
     """Write adapter A, whose format its content tells, in another format."""
     from edge_lra.adapters.formats.convert import convert as run
-    from edge_lra.adapters.formats.convert import find_adapter
     from edge_lra.checkpoint import open_checkpoint
+    from edge_lra.places import resolve_adapter
 
-    place = find_adapter(adapter)
+    place = resolve_adapter(adapter)
     base = None if model is None else open_checkpoint(model)
     done = run(place, to, out, base, force)
     document: dict[str, Any] = {
