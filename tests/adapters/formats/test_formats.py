@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
 from edge_lra.adapters.formats import FORMATS, writers
@@ -104,7 +105,7 @@ def test_a_trainers_other_pickles_are_not_opened(tmp_path: Path) -> None:
     factors = random_factors()
     folder = write_peft(tmp_path / "a", factors)
     for name in ("optimizer.pt", "training_args.bin", "model.ckpt"):
-        (folder / name).write_bytes(b"not a pickle")
+        torch.save({"lora_unet_x.lora_down.weight": torch.ones(2, 2)}, folder / name)
     assert_same(read_saved(folder), factors)
 
 
