@@ -44,7 +44,7 @@ def _read(path: Path) -> list[Row]:
             f"{path}: found a row without 'text', expected it in each, named in a header or key"
         ) from None
     except (ValueError, RecursionError, csv.Error) as error:
-        raise EdgeError(f"{path}: found {error}, expected rows of UTF-8 text") from None
+        raise EdgeError(f"{path}: found {error}, expected rows of UTF-8 text; save it so") from None
     if not any(row.text.strip() for row in rows):
         raise EdgeError(f"{path}: found no text, expected at least one line")
     return rows

@@ -172,6 +172,13 @@ def show(bundle: Path, manifest: dict[str, Any]) -> None:
     )
     if manifest["adapter_inputs"]:
         console.print("Factored: it runs in edge-lra's runners only.")
+    survival = (manifest["merged"] or {}).get("delta_survival")
+    if survival:
+        console.print(
+            f"{100 * survival['median']:.1f} % of the adapter's change is left in the int8 weights "
+            f"({100 * survival['min']:.1f} % in the worst of them)",
+            highlight=False,
+        )
     if manifest["fidelity"]:
         console.print(fidelity_table(manifest["fidelity"]))
     else:

@@ -279,3 +279,26 @@ def test_the_shipped_sample_fits_its_base() -> None:
     adapter = read_adapter(sample, "sentiment", base, HEAD)
     assert (len(adapter.updates), sorted(adapter.replacements)) == (12, sorted(HEAD))
     assert {site.scale for site in adapter.updates.values()} == {2.0}
+
+
+def test_a_pattern_that_matches_no_module_is_named(
+    plain: tuple[Path, PeftModel], caplog: pytest.LogCaptureFixture
+) -> None:
+    edit(plain[0], alpha_pattern={"qurey": 3, "query": 6})
+    read_adapter(plain[0], "a", infos(bert()), HEAD)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "alpha_pattern: 'qurey' matches no adapted module" in caplog.text
+
+
+def test_a_rank_larger_than_its_matrix_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tuned = saved(bert(), tmp_path, r=10, lora_alpha=6, target_modules=["query"])
+    assert_deltas(read_adapter(tmp_path, "a", infos(bert()), HEAD), tuned)
+    assert "rank 10 is larger than its 8x8 weight's" in caplog.text
+
+
+def test_the_sites_that_a_base_lacks_are_counted(plain: tuple[Path, PeftModel]) -> None:
+    base = {name: info for name, info in infos(bert()).items() if "layer.1" not in name}
+    with pytest.raises(EdgeError, match=r"\(and \d more of 9 sites\): found no weight"):
+        read_adapter(plain[0], "a", base, HEAD)
