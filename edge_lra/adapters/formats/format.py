@@ -52,7 +52,9 @@ class Writer(Protocol):
     """A format that adapters are converted to.
 
     Attributes:
-        file: the name of the one file it is, or None where it is a folder.
+        name: the word for it on the command line.
+        title: what people call it.
+        suffix: the ending of the one file it is, or None where it is a folder.
     """
 
     name: str

@@ -20,6 +20,7 @@ from edge_lra.adapters.kinds.rules import factor, positive
 from edge_lra.adapters.saved import Array, Saved
 from edge_lra.errors import EdgeError
 from edge_lra.places import ADAPTER_CONFIG
+from edge_lra.tensor_files import TensorFile
 
 KEYS = re.compile(r"\.lora_[ab]\.weight$")
 PART = re.compile(r"(.+)\.(lora_a\.weight|lora_b\.weight|magnitude)")
@@ -66,20 +67,7 @@ class Torchtune:
                 f"{path}: found a base of model_type {family!r}, expected one of "
                 f"{', '.join(FAMILIES)}; torchtune's layers of others are not one to one"
             )
-        file = place.files[path]
-        parts = Parts(path)
-        for key in sorted(file.tensors):
-            match = PART.fullmatch(key)
-            module = _module(match[1]) if match else None
-            if match is None or module is None:
-                raise EdgeError(
-                    f"{path}: {key}: found a tensor that is none of a linear layer's, expected "
-                    f"lora_a, lora_b and magnitude of {', '.join(MODULES)} and output"
-                )
-            part = PARTS[match[2]]
-            count = _heads(module, base, path) if FAMILIES[family] and part != DOWN else None
-            order = None if count is None else _Order(count, f"{path}: {module}")
-            parts.add(module, part, part_of(file, key, order))
+        parts = _parts(place.files[path], base, FAMILIES[family])
         for module in parts.sites:
             parts.scales[module] = alpha / parts.rank(module)
             # By site, torchtune has one rank: a config of other weights must not go by unseen.
@@ -92,6 +80,28 @@ class Torchtune:
         name = place.config.get("base_model_name_or_path")
         config = {"base_model_name_or_path": name, "task_type": "CAUSAL_LM"}
         return parts.saved(place.path, self.title, place.config_file, config)
+
+
+def _parts(file: TensorFile, base: Base, paired: bool) -> Parts:
+    """Return the sites under Hugging Face's names; `paired` rows are reordered.
+
+    Raises:
+        EdgeError: a tensor is none of a linear layer's.
+    """
+    parts = Parts(file.path)
+    for key in sorted(file.tensors):
+        match = PART.fullmatch(key)
+        module = _module(match[1]) if match else None
+        if match is None or module is None:
+            raise EdgeError(
+                f"{file.path}: {key}: found a tensor that is none of a linear layer's, expected "
+                f"lora_a, lora_b and magnitude of {', '.join(MODULES)} and output"
+            )
+        part = PARTS[match[2]]
+        count = _heads(module, base, file.path) if paired and part != DOWN else None
+        order = None if count is None else _Order(count, f"{file.path}: {module}")
+        parts.add(module, part, part_of(file, key, order))
+    return parts
 
 
 class _Order:
