@@ -39,6 +39,8 @@ main(sys.argv[2:])
 
 
 def start(folder: Path, *arguments: str, **options: object) -> subprocess.Popen[str]:
+    # A shell starts what runs in the background deaf to Ctrl-C, and this would be handed on.
+    options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     return subprocess.Popen(
         arguments,
         cwd=folder,
