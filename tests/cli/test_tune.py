@@ -97,3 +97,25 @@ def test_a_request_that_cannot_be_is_one_line(
 @pytest.mark.parametrize("value", ["0", "-1", "many"])
 def test_a_rank_that_is_none_is_a_usage_error(refused: Refused, value: str) -> None:
     refused(*TUNE, "--rank", value, code=2)
+
+
+def test_a_further_bottleneck_is_added_and_another_form_is_not(
+    tiny: Path, data: Path, refused: Refused
+) -> None:
+    for kind, out, *more in (
+        ("bottleneck", "one"),
+        ("bottleneck", "two", "--rank", "2"),
+        ("bottleneck", "other", "--activation", "relu"),
+        ("lora", "lora", "--sites", "output.dense"),
+    ):
+        document(*TUNE[:-1], out, *QUICK, "--kind", kind, *more)
+    export = ("export", "--model", "model", "--adapter", "one", "--factored", "--out", "b.edge")
+    document(*export)
+    added = document("adapter", "add", "b.edge", "two")
+    assert added["manifest"]["adapters"]["two"]["rank"] == 2
+    line = refused("adapter", "add", "b.edge", "other")
+    assert "found an adapter with serial-residual layers with relu there" in line
+    assert "found an adapter with down there" in refused("adapter", "add", "b.edge", "lora")
+    runner = Runner.load("b.edge")
+    one, two = (runner.classify(["a good film"], adapter=name)[0] for name in ("one", "two"))
+    assert one.score != two.score
