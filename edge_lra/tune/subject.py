@@ -95,7 +95,7 @@ class Subject:
 
     def _check(self, folder: Path) -> None:
         """Load what was written anew and compare an output."""
-        fresh = load_base(self.base, self.task, self.labels)
+        fresh, _ = load_base(self.base, self.task, self.labels)
         ids = torch.arange(2, 8).reshape(1, 6)
         if is_layers(folder):
             load_adapter(fresh, folder)
@@ -121,8 +121,8 @@ def load_peft(model: nn.Module, folder: Path) -> Any:
         return PeftModel.from_pretrained(model, str(folder))
 
 
-def load_base(base: str, task: str, labels: Sequence[str]) -> Any:
-    """Return the task's model in float32, its head random where the checkpoint has none."""
+def load_base(base: str, task: str, labels: Sequence[str]) -> tuple[Any, set[str]]:
+    """Return the task's model in float32, and its tensors that the checkpoint does not have."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
@@ -134,12 +134,35 @@ def load_base(base: str, task: str, labels: Sequence[str]) -> Any:
         options = {"num_labels": len(labels), "id2label": names}
         options["label2id"] = {label: place for place, label in names.items()}
     try:
-        return loader.from_pretrained(
-            resolve_model(base), dtype=torch.float32, local_files_only=True, **options
+        model, info = loader.from_pretrained(
+            resolve_model(base),
+            dtype=torch.float32,
+            local_files_only=True,
+            output_loading_info=True,
+            **options,
         )
     except (OSError, ValueError) as error:
         reason = (str(error).splitlines() or ["an unreadable model"])[0]
         raise EdgeError(f"{base}: found {reason}, expected a model for {task}") from None
+    return model, set(info["missing_keys"])
+
+
+def find_heads(model: Any, missing: set[str], base: str, classifies: bool) -> tuple[str, ...]:
+    """Return the modules that are trained whole: the head, and what the checkpoint lacks beside it.
+
+    Raises:
+        EdgeError: the checkpoint lacks a part of the encoder, which would stay random.
+    """
+    known = {name for name, _ in model.named_children()} - {model.base_model_prefix}
+    found = {name.partition(".")[0] for name in missing}
+    if odd := sorted(found - known if classifies else found):
+        name = next(name for name in sorted(missing) if name.startswith(odd[0]))
+        raise EdgeError(
+            f"{base}: found no {name}, expected it in the checkpoint, for it would stay random; "
+            "use a base that has it"
+        )
+    own = {name for name in known if name in HEADS} if classifies else set()
+    return tuple(sorted(found | own))
 
 
 def make_subject(base: str, task: str, form: Form, labels: Sequence[str], seed: int) -> Subject:
@@ -149,8 +172,8 @@ def make_subject(base: str, task: str, form: Form, labels: Sequence[str], seed: 
         EdgeError: the base cannot be loaded, or a site matches nothing.
     """
     torch.manual_seed(seed)
-    model = load_base(base, task, labels)
-    heads = tuple(n for n, _ in model.named_children() if n in HEADS) if labels else ()
+    model, missing = load_base(base, task, labels)
+    heads = find_heads(model, missing, base, bool(labels))
     layers = KINDS[form.kind]
     if layers is None:
         if form.activation is not None:

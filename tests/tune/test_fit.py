@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 from peft import PeftModel
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from edge_lra.errors import EdgeError
 from edge_lra.tune.data import batches, fold, read_data, split
@@ -201,3 +201,34 @@ def test_at_full_rank_truncation_changes_nothing(tiny: Path, data: Path) -> None
 def test_an_activation_cannot_be_truncated(tiny: Path, data: Path) -> None:
     with pytest.raises(EdgeError, match="found truncate with an activation"):
         choose_rank(request(tiny, form=Form("bottleneck")), [1, 2])
+
+
+@pytest.mark.parametrize("kind", ["lora", "serial"])
+@pytest.mark.parametrize("family", ["distilbert", "roberta"])
+def test_a_head_of_two_layers_is_trained_whole(
+    tiny: Path, data: Path, family: str, kind: str
+) -> None:
+    sizes: dict[str, Any] = {"vocab_size": 19, "max_position_embeddings": 40}
+    if family == "distilbert":
+        config: Any = transformers.DistilBertConfig(
+            **sizes, dim=16, n_layers=1, n_heads=2, hidden_dim=24
+        )
+    else:
+        config = transformers.RobertaConfig(
+            **sizes, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+            intermediate_size=24, pad_token_id=0,
+        )  # fmt: skip
+    transformers.AutoModel.from_config(config).save_pretrained(tiny / "model")
+    sites = {"lora": ("q_lin",) if family == "distilbert" else ("query",), "serial": ()}[kind]
+    settings = replace(SETTINGS, epochs=1)
+    found = tune(request(tiny, form=Form(kind, 2, sites), settings=settings))
+    saved = " ".join(weights(found.out))
+    assert ("pre_classifier" if family == "distilbert" else "classifier.dense") in saved
+
+
+def test_a_base_without_its_pooler_is_refused(tiny: Path, data: Path) -> None:
+    file = tiny / "model/model.safetensors"
+    kept = {name: value for name, value in load_file(file).items() if "pooler" not in name}
+    save_file(kept, file, {"format": "pt"})
+    with pytest.raises(EdgeError, match=r"found no bert\.pooler\.dense\.bias"):
+        tune(request(tiny))
