@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -146,10 +147,11 @@ class Trainer:
             self.optimizer.step()
             self.schedule.step()
             score = tally.add(output, batch["labels"])
-            if not torch.isfinite(output.loss):
+            loss = float(output.loss.detach())
+            if not math.isfinite(loss):
                 raise EdgeError(
-                    f"training: found loss {float(output.loss)} in epoch {number + 1}, expected a "
-                    "number; lower --learning-rate"
+                    f"training: found loss {loss} in epoch {number + 1}, expected a number; "
+                    "lower --learning-rate"
                 )
             if step:
                 done = number * self.per_epoch + place + 1

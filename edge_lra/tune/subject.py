@@ -207,7 +207,7 @@ def _with_lora(model: Any, task: str, form: Form, heads: Sequence[str]) -> Any:
         try:
             return get_peft_model(model, config)
         except ValueError as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error).partition(". ")[0]
             raise EdgeError(
                 f"sites: found {', '.join(form.sites) or 'none'}, expected the ends of linears' "
                 f"names; PEFT says: {reason}"
