@@ -15,10 +15,11 @@ from edge_lra.errors import EdgeError
 from edge_lra.graph.builder import GraphBuilder
 from edge_lra.graph.factors import AdapterInput, FactorWriter, Slot
 from edge_lra.graph.feed_forward import split_feed_forward
+from edge_lra.graph.head import write_outputs
 from edge_lra.quantize.calibrate import EncoderRun, random_tokens
 from edge_lra.quantize.schemes import Scheme
 from edge_lra.quantize.smooth import norm_divisor
-from edge_lra.recipe import HeadLayer, Recipe, pad_token_id
+from edge_lra.recipe import Recipe, pad_token_id
 from edge_lra.weights import Array, Dense, Source
 
 MICROSOFT = "com.microsoft"
@@ -252,33 +253,6 @@ class EncoderBuilder:
         full = self.graph.op("Cast", [lowest], to=int(ir.DataType.BOOL))
         return Mask(self.graph.op("Cast", [given], to=int(ir.DataType.INT32)), full)
 
-    def head(self, x: ir.Value) -> ir.Value:
-        """Write the task head in float32: it is small and its error is the answer's."""
-        head = self.plan.recipe.heads[self.plan.task]
-        if head.first_token:
-            x = self.graph.op("Gather", [x, self.graph.constant(np.array(0, np.int64))], axis=1)
-        for index, layer in enumerate(head.layers):
-            x = self.head_layer(x, layer, index == len(head.layers) - 1)
-        return x
-
-    def head_layer(self, x: ir.Value, layer: HeadLayer, last: bool) -> ir.Value:
-        """Write one linear of the head, its parameters stored or given as inputs."""
-        weight_name, bias_name = f"{layer.linear}.weight", f"{layer.linear}.bias"
-        source = self.source(weight_name)
-        out, width = source.shape
-        if self.plan.head_inputs and not layer.encoder:
-            axis: int | str = "labels" if last else out
-            weight = self.factors.input(weight_name, (weight_name,), "weight", (width, axis))
-            bias = self.factors.input(bias_name, (bias_name,), "bias", (axis,))
-        else:
-            weight = self.graph.stored(Dense(weight_name, source, transpose=True))[0]
-            bias = self.vector(bias_name)
-        y = self.graph.op("MatMul", [x, weight])
-        x = self.factors.finish(x, y, bias, layer.linear, source.tensor, source.shape)
-        if layer.activation:
-            x = self.graph.op(layer.activation.capitalize(), [x])
-        return x
-
     # ---- whole -----------------------------------------------------------------------------
 
     def build(self) -> Built:
@@ -300,7 +274,7 @@ class EncoderBuilder:
             x.name = LAYER_OUTPUT.format(i=index)
             if smooth is not None:
                 self.smoothed[x.name] = smooth
-        outputs = self.outputs(x)
+        outputs = write_outputs(self, x)
         model = self.graph.model(outputs, self.plan.recipe.family)
         return Built(
             model,
@@ -321,26 +295,6 @@ class EncoderBuilder:
             positions -= pad_id + 1
         ids = random_tokens(vocabulary, positions, pad_id)
         return EncoderRun(plan.recipe, plan.config, self.epsilon, self.source).run(ids)
-
-    def outputs(self, x: ir.Value) -> list[tuple[str, ir.Value, tuple[int | str, ...]]]:
-        """Name the outputs as transformers and Optimum do."""
-        if self.plan.task in ("feature-extraction", "sentence-embedding"):
-            width = self.source(self.plan.recipe.embeddings["word"]).shape[1]
-            return [("last_hidden_state", x, ("batch", "sequence", width))]
-        head = self.plan.recipe.heads[self.plan.task].layers[-1].linear
-        width_of = self.source(f"{head}.weight").shape[0]
-        labels: int | str = "labels" if self.plan.head_inputs else width_of
-        x = self.head(x)
-        if self.plan.task == "question-answering":
-            zero, one = (self.graph.constant(np.array(i, np.int64)) for i in (0, 1))
-            start = self.graph.op("Gather", [x, zero], axis=-1)
-            end = self.graph.op("Gather", [x, one], axis=-1)
-            shape = ("batch", "sequence")
-            return [("start_logits", start, shape), ("end_logits", end, shape)]
-        axes: tuple[str, ...] = (
-            ("batch",) if self.plan.task == "sequence-classification" else ("batch", "sequence")
-        )
-        return [("logits", x, (*axes, labels))]
 
 
 def build_encoder(plan: Plan) -> Built:
