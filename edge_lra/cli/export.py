@@ -113,7 +113,8 @@ def split_adapter(value: str) -> tuple[str | None, str]:
 def split_weight(value: str) -> tuple[str, float]:
     """Split `PATH:WEIGHT`; a folder of that name is a path."""
     path, _, weight = value.rpartition(":")
-    if not path or Path(value.partition("=")[2] or value).exists():
+    named = value.partition("=")[2]
+    if not path or Path(value).exists() or (named and Path(named).exists()):
         return value, 1.0
     try:
         return path, float(weight)

@@ -91,6 +91,17 @@ def test_combine_weighs_its_adapters(tiny: Path) -> None:
         np.testing.assert_allclose(both[module].merge(np.zeros((32, 32))), 2.5 * change, atol=1e-5)
 
 
+def test_a_folder_that_ends_like_a_weight_is_a_folder(tiny: Path) -> None:
+    (tiny / "adapter").rename(tiny / "a=b:0.5")
+    for value, weight in (("a=b:0.5", 1), ("a=b:0.5:2", 2)):
+        found = document("adapter", "combine", value, "--out", "sum", "--force")
+        assert found["adapters"] == [{"path": "a=b:0.5", "weight": weight}]
+    export = ("export", "--model", "model", "--no-verify", "--out", "x.edge", "--adapter")
+    for value in ("a=b:0.5", "n=a=b:0.5:0.5"):
+        manifest = document(*export, "n=" + value.removeprefix("n="))["manifest"]
+        assert manifest["merged"]["adapters"][0]["name"] == "n"
+
+
 def test_what_is_not_exact_says_how_far_it_is_off(tiny: Path) -> None:
     command = ["adapter", "combine", "adapter", "adapter:0.5", "--out", "sum", "--method"]
     exact = CliRunner().invoke(main, [*command, "cat"])
