@@ -29,6 +29,8 @@ TIES = (
 )
 # Parts of the names of tables whose rows are looked up.
 EMBEDDING_PARTS = ("embed", "wte", "wpe", "shared.weight", "relative_attention_bias")
+# Heads that are linear layers even where a model's others store (in, out), as GPT-2's do.
+LINEAR_HEADS = ("lm_head", "score", "classifier", "qa_outputs")
 OTHER_HEADS = ("score.weight", "classifier.weight", "qa_outputs.weight")
 
 

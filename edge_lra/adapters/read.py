@@ -14,6 +14,7 @@ from edge_lra.adapters.kinds.layers import Layers
 from edge_lra.adapters.kinds.rules import names, text
 from edge_lra.adapters.kinds.update import Factors, Rows
 from edge_lra.adapters.names import (
+    LINEAR_HEADS,
     Rename,
     Sorted,
     find_rename,
@@ -140,8 +141,9 @@ class _Reader:
         where = f"{self.saved.file}: {module}"
         bias = name.removesuffix("weight") + "bias"
         shape = self.base[name].shape
-        # A kernel and a table of rows are never stored the other way round.
+        # A kernel, a table of rows and a head are never stored the other way round.
         flat = len(shape) == 2 and not any("embedding" in part for part in parts)
+        flat = flat and name.partition(".")[0] not in LINEAR_HEADS
         site = Site(where, module, parts, shape, bias in self.base, flat and self.conv1d)
         found = self.method.read(site, self.options, self.tensors.shared)
         names = {"weight": name, "bias": bias}

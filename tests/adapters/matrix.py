@@ -238,6 +238,7 @@ def _elsewhere() -> Iterator[Case]:
         ensure_weight_tying=True,
         factored=False,
     )
+    yield lora("gpt2", ["lm_head", "c_attn"], "tied", fan_in_fan_out=True, factored=False)
     yield lora("switch", ["wi", "wo"], "experts")
     yield lora("llama", ["k_proj"], "target_parameters", target_parameters=["q_proj.weight"])
     yield lora(

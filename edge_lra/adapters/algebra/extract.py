@@ -11,7 +11,7 @@ import numpy as np
 
 from edge_lra.adapters.algebra.svd import Decomposition, decompose_large
 from edge_lra.adapters.kinds import LowRank
-from edge_lra.adapters.names import EMBEDDING_PARTS, is_conv1d
+from edge_lra.adapters.names import EMBEDDING_PARTS, LINEAR_HEADS, is_conv1d
 from edge_lra.adapters.saved import Array
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
@@ -94,7 +94,8 @@ def extract(
                 module = name.removesuffix(".weight")
                 update = decomposition.truncate(entry.rank)
                 # Stored (in, out): the factors of the transpose trade places.
-                turned = LowRank(update.up.T, update.down.T, 1.0) if transposed else update
+                turns = transposed and name.partition(".")[0] not in LINEAR_HEADS
+                turned = LowRank(update.up.T, update.down.T, 1.0) if turns else update
                 sites[module] = turned
                 report.append(entry)
         elif differs(base, tuned, known, name):

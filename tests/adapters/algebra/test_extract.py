@@ -83,11 +83,13 @@ def test_base_and_extracted_adapter_are_the_tuned_model(
 
 def test_weights_stored_the_other_way_round_are_extracted_too(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = transformers.GPT2LMHeadModel(GPT2)
+    config = transformers.GPT2Config.from_dict(GPT2.to_dict() | {"tie_word_embeddings": False})
+    model = transformers.GPT2LMHeadModel(config)
     base = saved(model, tmp_path / "base")
-    change(model, ("c_attn", "c_proj.weight"))
+    change(model, ("c_attn", "c_proj.weight", "lm_head"))
     result = extract(base, saved(model, tmp_path / "tuned"), Choice(2))
     assert result.transposed and all(site.down.shape[0] == 2 for site in result.sites.values())
+    assert "lm_head" in result.sites
     config, result = settings(result, "base", Checkpoint(tmp_path / "tuned"))
     fresh = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "base")
     found = loaded(fresh, result, config, tmp_path / "adapter")
