@@ -30,7 +30,12 @@ AUTO_CLASSES = {
 }
 
 # PEFT says these of adapters that load as they should.
-HARMLESS = (".*CUDA extension.*", ".*butterfly_factor.*", ".*tie_word_embeddings.*")
+HARMLESS = (
+    ".*CUDA extension.*",
+    ".*butterfly_factor.*",
+    ".*tie_word_embeddings.*",
+    "fan_in_fan_out.*",
+)
 
 
 class Oracle:

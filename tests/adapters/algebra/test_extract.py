@@ -48,6 +48,7 @@ def loaded(base: Any, result: Any, config: dict[str, Any], folder: Path) -> Any:
     write_peft(folder, config, result.sites, result.whole)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("ignore", "fan_in_fan_out")  # PEFT goes by each module's type
         return PeftModel.from_pretrained(base, folder).eval()
 
 
