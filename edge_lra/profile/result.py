@@ -1,4 +1,8 @@
-"""What a profile holds. Everything in it was measured on the machine it names."""
+"""What a profile holds: for each bundle on each device what was measured, executed or estimated.
+
+The three never share a field: a number in `Measurement` was taken on the host it names, one in
+`Emulation` says nothing about time, and one in `Estimate` was computed.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from edge_lra.errors import EdgeError, GateError
 
 SCHEMA_VERSION = 1
 PERCENTILES = (50, 90, 95, 99)
+RESAMPLES = 1000
 Shape = tuple[int, int]  # (batch, tokens)
+Interval = tuple[float, float]  # of 95 %
 
 
 @dataclass(frozen=True)
@@ -22,18 +30,90 @@ class Timing:
 
     def percentile_ms(self, percent: float) -> float:
         """Return the latency that `percent` of the runs do not exceed, interpolated."""
-        values = sorted(self.latencies_ms)
-        place = (len(values) - 1) * percent / 100
-        low = int(place)
-        high = min(low + 1, len(values) - 1)
-        return values[low] + (values[high] - values[low]) * (place - low)
+        return float(np.percentile(self.latencies_ms, percent))
+
+    def interval_ms(self, percent: float) -> Interval:
+        """Return the 95 % interval of a percentile by the bootstrap (Efron, 1979)."""
+        values = np.asarray(self.latencies_ms)
+        picks = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
+        low, high = np.percentile(np.percentile(values[picks], percent, axis=1), [2.5, 97.5])
+        return float(low), float(high)
+
+    @property
+    def texts_per_s(self) -> float:
+        """Throughput of this batch size at the median."""
+        return 1e3 * self.shape[0] / self.percentile_ms(50)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         quantiles = {f"p{p}_ms": self.percentile_ms(p) for p in PERCENTILES}
-        return {"shape": list(self.shape), "runs": len(self.latencies_ms), **quantiles} | {
-            "latencies_ms": list(self.latencies_ms)
-        }
+        intervals = {f"p{p}_interval_ms": list(self.interval_ms(p)) for p in PERCENTILES}
+        return (
+            {"shape": list(self.shape), "runs": len(self.latencies_ms)}
+            | quantiles
+            | intervals
+            | {"texts_per_s": self.texts_per_s, "latencies_ms": list(self.latencies_ms)}
+        )
+
+
+@dataclass(frozen=True)
+class Start:
+    """How long it takes until results come.
+
+    Attributes:
+        cold_s: from the start of a new process to its first result; None where it was not taken.
+        imports_s: of that, loading Python's packages.
+        load_s: opening the bundle.
+        first_run_ms: the first run after it, of the first shape.
+    """
+
+    cold_s: float | None
+    imports_s: float
+    load_s: float
+    first_run_ms: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Memory of the measuring process at one moment; seconds since its imports were done."""
+
+    second: float
+    rss_mib: float
+    pss_mib: float | None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A moment of the timeline, such as loaded, first run or steady."""
+
+    name: str
+    second: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory of a process that held one bundle alone.
+
+    Attributes:
+        peak_rss_mib: the most that was ever resident.
+        steady_rss_mib: resident after the last run.
+        model_rss_mib: the peak less what the process held once its imports were done.
+        steady_pss_mib: shared pages counted by their share; None where the system does not say.
+        samples, marks: the timeline.
+        parts_mib: what the bundle's share consists of, by name: mapped weights, prepacked
+            copies, arena; what cannot be told apart is under "other".
+        planned_activations_mib: the largest sum of live activations by the graph's shapes, of
+            the first shape; None where onnx is not installed.
+    """
+
+    peak_rss_mib: float
+    steady_rss_mib: float
+    model_rss_mib: float
+    steady_pss_mib: float | None = None
+    samples: tuple[Sample, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    parts_mib: Mapping[str, float] = field(default_factory=dict)
+    planned_activations_mib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,22 +126,154 @@ class Operator:
 
 
 @dataclass(frozen=True)
+class Layer:
+    """The time of one layer's nodes in one run: embeddings, layer 0, …, head."""
+
+    name: str
+    nodes: int
+    mean_ms: float
+
+
+@dataclass(frozen=True)
+class Span:
+    """One node of one profiled run, for the trace; microseconds since the run began."""
+
+    name: str
+    operator: str
+    layer: str
+    start_us: float
+    duration_us: float
+
+
+@dataclass(frozen=True)
+class Threads:
+    """The median of the first shape with so many threads."""
+
+    threads: int
+    p50_ms: float
+
+
+@dataclass(frozen=True)
 class Measurement:
-    """One bundle: timings by shape, loading and memory of a process that held it alone.
+    """One bundle on the host where it ran.
 
     Attributes:
-        model_rss_mib: the peak less what the process held once its imports were done.
+        host: what was found there (transport.Host.as_dict).
+        transport: how it was reached.
         operators: of the first shape, slowest first.
+        layers: of the first shape, in the graph's order.
+        switch_ms: choosing another adapter and running once, less a run without a switch;
+            None where there is nothing to switch.
+        sweep: medians by threads; empty unless it was asked for.
+        warnings: what makes the numbers doubtful, such as clocks that fell.
+        complete: False when the target dropped before everything was taken.
     """
+
+    host: Mapping[str, Any]
+    transport: str
+    threads: int
+    start: Start
+    memory: Memory
+    timings: tuple[Timing, ...]
+    operators: tuple[Operator, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    spans: tuple[Span, ...] = ()
+    switch_ms: float | None = None
+    sweep: tuple[Threads, ...] = ()
+    warnings: tuple[str, ...] = ()
+    complete: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self) | {"timings": [timing.as_dict() for timing in self.timings]}
+
+
+@dataclass(frozen=True)
+class Emulation:
+    """A bundle executed on an emulated core. Nothing here is a time.
+
+    Attributes:
+        cpu: the emulator's name of the core.
+        emulator: its name and version.
+        matmuls: integer products that were compared.
+        matmuls_equal: of them, those whose every int32 is the exact one.
+        cases: golden cases that were run.
+        max_abs_error: the largest distance from the outputs recorded at export.
+        max_abs_error_float: the largest distance from the float model's.
+        allowed_error_float: what was recorded at export, with the slack of `edge-lra verify`.
+        decided: cases whose margin between the two best labels exceeds the allowed error.
+        agreed: of them, those with the float model's best label.
+        kernels: those that onnxruntime chose, as far as they can be told.
+        instructions: of one run by shape, such as 1x128; None where they were not counted.
+        instructions_note: how they were counted, or why not.
+        passed: whether every comparison holds.
+    """
+
+    host: Mapping[str, Any]
+    cpu: str
+    emulator: str
+    matmuls: int
+    matmuls_equal: int
+    cases: int
+    max_abs_error: float
+    max_abs_error_float: float
+    allowed_error_float: float
+    decided: int
+    agreed: int
+    kernels: tuple[str, ...]
+    instructions: Mapping[str, int] | None
+    instructions_note: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class ShapeEstimate:
+    """The computed latency of one shape: a range, and its parts by class of operator."""
+
+    shape: Shape
+    low_ms: float
+    middle_ms: float
+    high_ms: float
+    classes_ms: Mapping[str, float]  # of the middle
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a bundle would cost by the device's data sheet.
+
+    Attributes:
+        shapes: latency by shape.
+        load_s: a range; None where it cannot be computed.
+        peak_rss_mib: a range, of the process.
+        fits: whether the upper end fits in the device's memory; None where that is unknown.
+        assumptions: what the numbers rest on, a sentence each.
+        calibration_error: by class of operator and "total", the relative error of the same
+            method against measurements on this machine; None without them.
+    """
+
+    threads: int
+    shapes: tuple[ShapeEstimate, ...]
+    load_s: Interval | None
+    peak_rss_mib: Interval
+    fits: bool | None
+    assumptions: tuple[str, ...]
+    calibration_error: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One bundle on one device; at least one of the last three is there."""
 
     bundle: str
     adapter: str | None
-    timings: tuple[Timing, ...]
-    load_s: float
-    peak_rss_mib: float
-    model_rss_mib: float
+    mode: str
+    scheme: str
     file_bytes: Mapping[str, int]
-    operators: tuple[Operator, ...] = ()
+    device: str
+    device_title: str
+    measured: Measurement | None = None
+    emulated: Emulation | None = None
+    estimated: Estimate | None = None
 
     @property
     def file_mib(self) -> float:
@@ -71,71 +283,103 @@ class Measurement:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return asdict(self) | {
-            "timings": [timing.as_dict() for timing in self.timings],
             "file_mib": self.file_mib,
+            "measured": self.measured.as_dict() if self.measured else None,
         }
 
 
-def _slowest(percent: int) -> Callable[[Measurement], float]:
-    return lambda measured: max(timing.percentile_ms(percent) for timing in measured.timings)
+@dataclass(frozen=True)
+class Ratio:
+    """How a bundle's median compares with another's that ran in turns with it.
 
+    Attributes:
+        ratio: the other's over this one's: above 1, this one is faster.
+        interval: of 95 %, by the bootstrap over rounds.
+    """
 
-# Names that --limit and [limits] take; a latency is that of the slowest shape.
-LIMITS: dict[str, Callable[[Measurement], float]] = {
-    **{f"p{percent}_ms": _slowest(percent) for percent in PERCENTILES},
-    "load_s": lambda measured: measured.load_s,
-    "peak_rss_mib": lambda measured: measured.peak_rss_mib,
-    "model_rss_mib": lambda measured: measured.model_rss_mib,
-    "file_mib": lambda measured: measured.file_mib,
-}
+    shape: Shape
+    ratio: float
+    interval: Interval
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A bundle, perhaps another it ran in turns with, and the machine."""
+    """Bundles on devices; with `--against`, the ratios of the first two entries."""
 
-    measured: Measurement
-    threads: int
-    machine: Mapping[str, Any]
-    against: Measurement | None = None
+    entries: tuple[Entry, ...]
+    ratios: tuple[Ratio, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
-
-    def ratios(self) -> dict[str, float]:
-        """Return the other bundle's p50 over this one's by shape: above 1, this one is faster."""
-        if self.against is None:
-            return {}
-        pairs = zip(self.measured.timings, self.against.timings, strict=True)
-        return {
-            f"{own.shape[0]}x{own.shape[1]}": other.percentile_ms(50) / own.percentile_ms(50)
-            for own, other in pairs
-        }
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `edge-lra profile --json`."""
         return {
             "schema_version": SCHEMA_VERSION,
-            "measured": self.measured.as_dict(),
-            "against": self.against.as_dict() if self.against else None,
-            "p50_ratios": self.ratios(),
-            "threads": self.threads,
-            "machine": dict(self.machine),
+            "entries": [entry.as_dict() for entry in self.entries],
+            "ratios": [asdict(ratio) for ratio in self.ratios],
             "versions": dict(self.versions),
         }
 
 
-def check_limits(measured: Measurement, limits: Mapping[str, float]) -> None:
-    """Hold a measurement against limits.
+def _slowest(percent: int) -> Callable[[Entry], float | None]:
+    def value(entry: Entry) -> float | None:
+        if entry.measured:
+            return max(timing.percentile_ms(percent) for timing in entry.measured.timings)
+        if entry.estimated and percent == 50:
+            return max(shape.high_ms for shape in entry.estimated.shapes)
+        return None
+
+    return value
+
+
+def _start(name: str) -> Callable[[Entry], float | None]:
+    return lambda entry: getattr(entry.measured.start, name) if entry.measured else None
+
+
+def _peak(entry: Entry) -> float | None:
+    if entry.measured:
+        return entry.measured.memory.peak_rss_mib
+    return entry.estimated.peak_rss_mib[1] if entry.estimated else None
+
+
+def _model_rss(entry: Entry) -> float | None:
+    return entry.measured.memory.model_rss_mib if entry.measured else None
+
+
+# Names that --limit and [limits] take. A latency is that of the slowest shape; where nothing was
+# measured, p50 and peak RSS are the upper ends of the estimate.
+LIMITS: dict[str, Callable[[Entry], float | None]] = {
+    **{f"p{percent}_ms": _slowest(percent) for percent in PERCENTILES},
+    "cold_s": _start("cold_s"),
+    "load_s": _start("load_s"),
+    "first_run_ms": _start("first_run_ms"),
+    "peak_rss_mib": _peak,
+    "model_rss_mib": _model_rss,
+    "file_mib": lambda entry: entry.file_mib,
+}
+
+
+def check_limits(entry: Entry, limits: Mapping[str, float]) -> None:
+    """Hold a bundle on a device against limits.
 
     Raises:
-        EdgeError: an unknown limit.
+        EdgeError: an unknown limit, or one on a number that this profile does not have.
         GateError: names every limit that is exceeded.
     """
     over = []
     for name, limit in limits.items():
         if name not in LIMITS:
             raise EdgeError(f"limit: found {name!r}, expected one of {', '.join(LIMITS)}")
-        value = LIMITS[name](measured)
+        value = LIMITS[name](entry)
+        if value is None:
+            raise EdgeError(
+                f"limit {name}: was not measured on {entry.device_title}; give a --target, or "
+                "limit p50_ms, peak_rss_mib or file_mib"
+            )
         if not value <= limit:
             over.append(f"{name} {value:.4g} (limit {limit:g})")
     if over:
-        raise GateError(f"{measured.bundle}: found {', '.join(over)}, expected at most the limit")
+        kind = "found" if entry.measured else "estimated up to"
+        raise GateError(
+            f"{entry.bundle} on {entry.device_title}: {kind} {', '.join(over)}, expected at most "
+            "the limit"
+        )
