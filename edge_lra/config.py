@@ -36,6 +36,7 @@ class Config:
     task: str | None = None
     labels: tuple[str, ...] | None = None
     quantize: str | None = None
+    keep_float: tuple[str, ...] = ()
     data: Path | None = None
     adapters: tuple[AdapterEntry, ...] = ()
     gates: Mapping[str, float] = field(default_factory=dict)
@@ -96,7 +97,7 @@ def _file(where: str, value: Any, folder: Path) -> Path:
     return folder / Path(_text(where, value, folder)).expanduser()
 
 
-def _labels(where: str, value: Any, folder: Path) -> tuple[str, ...]:
+def _texts(where: str, value: Any, folder: Path) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise EdgeError(f"{where}: found {value!r}, expected a list of texts")
     return tuple(_text(where, item, folder) for item in value)
@@ -146,8 +147,9 @@ KEYS: dict[str, Callable[[str, Any, Path], Any]] = {
     "name": _name,
     "model": _place,
     "task": _text,
-    "labels": _labels,
+    "labels": _texts,
     "quantize": _text,
+    "keep_float": _texts,
     "data": _file,
     "adapter": _adapters,
     "gates": _numbers(GATES),

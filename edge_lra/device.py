@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from edge_lra.errors import EdgeError
-from edge_lra.resources import data_folder
 
 HOST = "host"  # this machine, whatever it is
 

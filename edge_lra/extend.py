@@ -98,6 +98,7 @@ def as_export(request: AddRequest, manifest: Mapping[str, Any]) -> ExportRequest
         adapters=[(request.name, request.adapter)],
         mode="factored",
         scheme=manifest["scheme"],
+        keep_float=manifest["float_sites"],
         task=manifest["task"],
         labels=request.labels,
         data=request.data,

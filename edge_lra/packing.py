@@ -18,12 +18,13 @@ from edge_lra.bundle import FORMAT_VERSION, MANIFEST, describe_files, seal
 from edge_lra.errors import EdgeError
 from edge_lra.graph.encoder import Built
 from edge_lra.graph.factors import AdapterInput
+from edge_lra.inputs import ExportRequest
 from edge_lra.metrics import Array
+from edge_lra.quantize import SCHEMES
 from edge_lra.recipe import pad_token_id
 from edge_lra.task import Use, config_labels
 from edge_lra.tensor_files import read_config
 
-MIN_ONNXRUNTIME = "1.20.0"
 LAYER_ROLES: dict[str, Callable[[Layers], Array]] = {
     "layers_down": lambda layers: layers.down.T,
     "layers_down_bias": lambda layers: layers.down_bias,
@@ -180,7 +181,7 @@ def check_tokenizer(file: Path) -> None:
 
 
 def base_manifest(
-    name: str, family: str, scheme: str, mode: str, built: Built, use: Use
+    name: str, family: str, request: ExportRequest, mode: str, built: Built, use: Use
 ) -> dict[str, Any]:
     """Return the parts of a manifest that follow from the graph and its use."""
     tokens = [{"name": n, "dtype": "int64", "shape": list(shape)} for n, shape in built.inputs]
@@ -193,7 +194,8 @@ def base_manifest(
         "problem_type": use.problem_type,
         "labels": list(use.labels) if use.labels else None,
         "mode": mode,
-        "scheme": scheme,
+        "scheme": request.scheme,
+        "float_sites": list(request.keep_float),
         "max_length": use.max_length,
         "pooling": use.pooling,
         "inputs": tokens,
@@ -211,7 +213,7 @@ def base_manifest(
             }
             for item in built.adapter_inputs
         ],
-        "min_onnxruntime": MIN_ONNXRUNTIME,
+        "min_onnxruntime": SCHEMES[request.scheme].min_onnxruntime,
         "session_options": {},
         "hosts": ["edge-lra"] if built.adapter_inputs else ["edge-lra", "onnxruntime", "optimum"],
         "versions": {"edge_lra": edge_lra.__version__},

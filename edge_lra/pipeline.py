@@ -18,7 +18,7 @@ from edge_lra.packing import (
     write_manifest,
 )
 from edge_lra.planning import check_used, make_plan
-from edge_lra.quantize.schemes import Int8Weight
+from edge_lra.quantize.schemes import BlockWeight, Int8Weight
 from edge_lra.quantize.survival import summary
 from edge_lra.task import Use, read_use
 from edge_lra.writer import DATA_NAME, write_data, write_model
@@ -73,11 +73,12 @@ def merged_entry(inputs: Inputs, built: Built) -> dict[str, Any] | None:
     """Return the manifest's record of a merge; warn where the int8 steps hide the change."""
     if not inputs.adapters:
         return None
-    found = [w.survival for w in built.builder.weights if isinstance(w, Int8Weight) and w.survival]
+    rounded = [w for w in built.builder.weights if isinstance(w, Int8Weight | BlockWeight)]
+    found = [weight.survival for weight in rounded if weight.survival]
     survival = summary(found)
     if survival and survival["rows_below_step"] > 0.5:
         logger.warning(
-            "the merged change is below one int8 step in %.0f %% of its rows (%.3f of it is left "
+            "the merged change is below one integer step in %.0f %% of its rows (%.3f is left "
             "in %s); --factored keeps it in float",
             100 * survival["rows_below_step"],
             survival["min"],
@@ -106,7 +107,7 @@ def write_content(
     factored = bool(built.adapter_inputs)
     mode = "factored" if factored else "merged" if inputs.adapters else "base"
     name = request.name or request.out.name.removesuffix(".edge")
-    manifest = base_manifest(name, inputs.recipe.family, request.scheme, mode, built, use)
+    manifest = base_manifest(name, inputs.recipe.family, request, mode, built, use)
     head = None
     if inputs.task in inputs.recipe.heads:
         roles = {item.role for item in built.adapter_inputs}

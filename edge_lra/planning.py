@@ -14,7 +14,8 @@ from edge_lra.errors import EdgeError
 from edge_lra.graph.encoder import Built, Plan
 from edge_lra.graph.factors import Slot
 from edge_lra.inputs import ExportRequest, Inputs
-from edge_lra.quantize import SCHEMES
+from edge_lra.quantize import SCHEMES, Scheme
+from edge_lra.quantize.schemes import KeepFloat
 from edge_lra.weights import Array
 
 
@@ -31,7 +32,7 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
         inputs.recipe,
         inputs.checkpoint.config,
         inputs.checkpoint,
-        SCHEMES[request.scheme](),
+        make_scheme(request),
         inputs.task,
         inputs.names,
         merged={} if factored else merged_updates(inputs),
@@ -39,6 +40,12 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
         replacements=(brought or [{}])[0] if factored else one_of_each(inputs, brought),
         head_inputs=factored and any(brought),
     )
+
+
+def make_scheme(request: ExportRequest) -> Scheme:
+    """Return the request's scheme, with float32 for the linears it names."""
+    scheme = SCHEMES[request.scheme]()
+    return KeepFloat(scheme, request.keep_float) if request.keep_float else scheme
 
 
 def merged_updates(inputs: Inputs) -> dict[str, Update]:
@@ -143,8 +150,14 @@ def check_used(inputs: Inputs, built: Built, plan: Plan) -> None:
     """Refuse an adapter site that the graph does not read; a pooler may be out of the task's way.
 
     Raises:
-        EdgeError: names the site.
+        EdgeError: names the site, or a pattern of `keep_float` that fits no linear.
     """
+    if isinstance(plan.scheme, KeepFloat) and plan.scheme.unused:
+        pattern = next(iter(plan.scheme.unused))
+        example = plan.scheme.linears[-1]
+        raise EdgeError(
+            f"--keep-float {pattern}: found no linear of that name, expected one such as {example}"
+        )
     read = {w.source.tensor for w in built.builder.weights if hasattr(w, "source")}
     idle = {
         inputs.names.get(f"{layer.linear}.weight")

@@ -161,7 +161,7 @@ def test_the_manifest_says_how_much_of_a_change_int8_keeps(
         assert low < found["min"] <= found["median"] < high
         assert (found["rows_below_step"] > 0.5) == (weight < 1)
     assert [r.levelname for r in caplog.records] == ["WARNING"]
-    assert "below one int8 step in 100 % of its rows" in caplog.text
+    assert "below one integer step in 100 % of its rows" in caplog.text
 
 
 @pytest.mark.parametrize("to", ["gguf", "onnx_adapter"])

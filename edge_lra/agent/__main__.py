@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from edge_lra.profile.memory import peak_rss_mib, rss_mib
 
 from edge_lra.errors import EdgeError
-from edge_lra.profile.memory import peak_rss_mib, rss_mib
 from edge_lra.runner import Runner
 
 Arrays = dict[str, np.ndarray]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime
-
 from edge_lra.profile.child import pick_adapter, token_inputs
+
 from edge_lra.runner import Runner
 
 WARMUP = 3

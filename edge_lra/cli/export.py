@@ -37,6 +37,7 @@ def _sites() -> Sequence[str]:
     return SITES
 
 
+KEEP_FLOAT = "Linears that stay in float32, such as 'encoder.layer.5.*'. Repeatable."
 ADAPTER = "Repeatable; with --merge the weighted changes are summed."
 
 
@@ -45,6 +46,7 @@ ADAPTER = "Repeatable; with --merge the weighted changes are summed."
 @click.option("--adapter", "adapters", multiple=True, metavar="[NAME=]PATH[:WEIGHT]", help=ADAPTER)
 @click.option("--merge/--factored", default=True, help="Fold the adapter in, or keep factors.")
 @click.option("--quantize", type=TableChoice(_schemes), help="int8 unless edge-lra.toml says.")
+@click.option("--keep-float", multiple=True, metavar="PATTERN", help=KEEP_FLOAT)
 @click.option("--task", type=TableChoice(_tasks), help="What the model is exported for.")
 @click.option("--sites", type=TableChoice(_sites), default="adapter", help="Linears with factors.")
 @click.option("--labels", help="Names of the outputs, separated by commas.")
@@ -93,6 +95,7 @@ def make_request(config: Config, options: dict[str, Any]) -> ExportRequest:
         weights=weights,
         mode="merge" if options["merge"] else "factored",
         scheme=options["quantize"] or config.quantize or "int8",
+        keep_float=options["keep_float"] or config.keep_float,
         task=options["task"] or config.task,
         labels=labels,
         data=options["data"] or config.data,
@@ -176,7 +179,7 @@ def show(bundle: Path, manifest: dict[str, Any]) -> None:
     survival = (manifest["merged"] or {}).get("delta_survival")
     if survival:
         console.print(
-            f"{100 * survival['median']:.1f} % of the adapter's change is left in the int8 weights "
+            f"{100 * survival['median']:.1f} % of the adapter's change is left in rounded weights "
             f"({100 * survival['min']:.1f} % in the worst of them)",
             highlight=False,
         )

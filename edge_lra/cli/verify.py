@@ -76,6 +76,7 @@ def prove_again(bundle: Path, data: Path) -> dict[str, Any]:
         adapters=[(entry.name, entry.path) for entry in config.adapters],
         mode="factored" if manifest["mode"] == "factored" else "merge",
         scheme=manifest["scheme"],
+        keep_float=manifest["float_sites"],
         task=manifest["task"],
         labels=manifest["labels"],
         data=data,

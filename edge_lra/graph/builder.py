@@ -13,7 +13,12 @@ import onnx_ir as ir
 from edge_lra.weights import Spec, Stored
 
 OPSET = 20  # Gelu is a standard op from here on
-DTYPES = {"float32": ir.DataType.FLOAT, "int8": ir.DataType.INT8, "int64": ir.DataType.INT64}
+DTYPES = {
+    "float32": ir.DataType.FLOAT,
+    "int8": ir.DataType.INT8,
+    "uint8": ir.DataType.UINT8,
+    "int64": ir.DataType.INT64,
+}
 
 
 class GraphBuilder:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from edge_lra.graph.builder import GraphBuilder
+from edge_lra.quantize.blockwise import BLOCK, quantize_blocks
 from edge_lra.quantize.pairsafe import Quantized, quantize_pair_safe, quantize_rows
 from edge_lra.quantize.survival import Survival
 from edge_lra.weights import Dense, Source, Spec
@@ -23,6 +25,7 @@ class Scheme(Protocol):
 
     name: str
     smooths: bool  # whether norms divide their outlier channels for it
+    min_onnxruntime: str  # that runs it on every processor
 
     def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
         """Return x (.., in) times the weight, (.., out), without bias."""
@@ -36,6 +39,7 @@ class Float:
 
     name = "none"
     smooths = False
+    min_onnxruntime = "1.20.0"
 
     def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
         """Multiply in float32."""
@@ -73,7 +77,8 @@ class Int8Weight:
         for start, rows, plain in self.source.pairs():
             part = self.quantize(rows)
             if self.survival is not None:
-                self.survival.add(part, rows, plain)
+                wide = part.scale.astype(np.float64)[:, None]
+                self.survival.add(part.values * wide, part.scale, rows, plain)
             yield scale.name, start, part.scale.reshape((-1, *scale.shape[1:]))
             if whole is None:
                 yield values.name, start, part.values
@@ -81,6 +86,41 @@ class Int8Weight:
                 whole[:, start : start + len(rows)] = part.values.T
         if whole is not None:
             yield values.name, 0, whole
+
+
+@dataclass(frozen=True)
+class BlockWeight:
+    """Packed integers and block scales of one weight (out, in), from one pass over its rows."""
+
+    name: str
+    source: Source
+    bits: int
+    survival: Survival | None = None  # filled while the rows are written
+
+    @property
+    def specs(self) -> tuple[Spec, ...]:
+        """Return the packed integers' and the scales' place."""
+        rows, columns = self.source.shape
+        blocks = -(-columns // BLOCK)
+        packed = (rows, blocks, BLOCK * self.bits // 8)
+        return Spec(f"{self.name}.int{self.bits}", packed, "uint8"), Spec(
+            f"{self.name}.scale", (rows * blocks,), "float32"
+        )
+
+    def pieces(self) -> Iterator[tuple[str, int, Array]]:
+        """Yield both tensors' rows as they come."""
+        values, scale = self.specs
+        for start, rows, plain in self.source.pairs():
+            part = quantize_blocks(rows, self.bits)
+            if self.survival is not None:
+                self.survival.add(part.weight, np.abs(part.scale).max(axis=1), rows, plain)
+            yield values.name, start, part.packed
+            yield scale.name, start * part.scale.shape[1], part.scale.reshape(-1)
+
+
+def _survival(weight: Source) -> Survival | None:
+    """Return where to count what is left of an adapter's change; None where nothing changes."""
+    return Survival(weight.tensor) if weight.update is not None else None
 
 
 class Int8:
@@ -92,12 +132,12 @@ class Int8:
 
     name = "int8"
     smooths = True
+    min_onnxruntime = "1.20.0"
 
     def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
         """Quantize x once for all its readers, multiply in int32, scale back."""
         xq, x_scale, zero = graph.shared("DynamicQuantizeLinear", x, outputs=3)
-        survival = Survival(weight.tensor) if weight.update is not None else None
-        stored = Int8Weight(name, weight, quantize_pair_safe, transpose=True, survival=survival)
+        stored = Int8Weight(name, weight, quantize_pair_safe, True, _survival(weight))
         wq, w_scale = graph.stored(stored)
         product = graph.op("MatMulInteger", [xq, wq, zero], dtype=ir.DataType.INT32)
         real = graph.op("Cast", [product], to=int(ir.DataType.FLOAT))
@@ -105,9 +145,83 @@ class Int8:
 
     def embedding(self, graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> ir.Value:
         """Gather int8 rows and their scales."""
-        rows, scale = graph.stored(Int8Weight(name, table, quantize_rows, transpose=False))
-        picked = graph.op("Cast", [graph.op("Gather", [rows, ids])], to=int(ir.DataType.FLOAT))
-        return graph.op("Mul", [picked, graph.op("Gather", [scale, ids])])
+        return int8_rows(graph, ids, name, table)
 
 
-SCHEMES: dict[str, type[Scheme]] = {scheme.name: scheme for scheme in (Int8, Float)}
+class Blockwise:
+    """Weights in blocks of 32 with a scale each, int8 embedding rows.
+
+    Activations stay float in the graph; MatMulNBits rounds them by blocks too (accuracy level 4),
+    which no far-reaching channel can spoil for the others, so nothing is smoothed.
+    """
+
+    name: ClassVar[str]
+    bits: ClassVar[int]
+    smooths = False
+    min_onnxruntime: ClassVar[str]
+
+    def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
+        """Multiply by packed blocks, (out, blocks, bytes)."""
+        values, scale = graph.stored(BlockWeight(name, weight, self.bits, _survival(weight)))
+        out, width = weight.shape
+        sizes = {"K": width, "N": out, "bits": self.bits, "block_size": BLOCK}
+        inputs = [x, values, scale]
+        return graph.op("MatMulNBits", inputs, "com.microsoft", accuracy_level=4, **sizes)
+
+    def embedding(self, graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> ir.Value:
+        """Gather int8 rows and their scales."""
+        return int8_rows(graph, ids, name, table)
+
+
+class Int8WeightOnly(Blockwise):
+    """8 bits a weight in blocks: llama.cpp's Q8_0 accuracy, quick for one token at a time."""
+
+    name = "int8-weight-only"
+    bits = 8
+    min_onnxruntime = "1.23.0"  # 1.22 runs 8 bits on x86 alone
+
+
+class Int4(Blockwise):
+    """4 bits a weight in blocks: half the size, and an error that needs a look."""
+
+    name = "int4"
+    bits = 4
+    min_onnxruntime = "1.20.0"
+
+
+class KeepFloat:
+    """A scheme, but float32 for the linears that a user names."""
+
+    def __init__(self, scheme: Scheme, patterns: Sequence[str]) -> None:
+        """Take shell patterns of the modules' names, such as `encoder.layer.5.*`."""
+        self.scheme, self.float = scheme, Float()
+        self.name, self.smooths = scheme.name, scheme.smooths
+        self.min_onnxruntime = scheme.min_onnxruntime
+        self.patterns = tuple(patterns)
+        self.unused = dict.fromkeys(patterns)  # those that fitted nothing yet
+        self.linears: list[str] = []
+
+    def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
+        """Multiply in float32 where a pattern fits the module, else in the scheme."""
+        module = weight.tensor.removesuffix(".weight")
+        self.linears.append(module)
+        fitting = [pattern for pattern in self.patterns if fnmatchcase(module, pattern)]
+        for pattern in fitting:
+            self.unused.pop(pattern, None)
+        return (self.float if fitting else self.scheme).linear(graph, x, name, weight)
+
+    def embedding(self, graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> ir.Value:
+        """Gather in the scheme: rows cost a look-up, no product."""
+        return self.scheme.embedding(graph, ids, name, table)
+
+
+def int8_rows(graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> ir.Value:
+    """Gather int8 rows and their scales, (.., width) float32."""
+    rows, scale = graph.stored(Int8Weight(name, table, quantize_rows, transpose=False))
+    picked = graph.op("Cast", [graph.op("Gather", [rows, ids])], to=int(ir.DataType.FLOAT))
+    return graph.op("Mul", [picked, graph.op("Gather", [scale, ids])])
+
+
+SCHEMES: dict[str, type[Scheme]] = {
+    scheme.name: scheme for scheme in (Int8, Int8WeightOnly, Int4, Float)
+}

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from edge_lra.quantize.pairsafe import Quantized
 from edge_lra.weights import Array
 
 
@@ -26,15 +25,14 @@ class Survival:
     rows: int = 0
     below_step: int = 0  # rows whose largest change is less than one step of their integers
 
-    def add(self, rounded: Quantized, merged: Array, plain: Array) -> None:
-        """Take in rows (n, in) as integers, merged and without the update."""
+    def add(self, rounded: Array, step: Array, merged: Array, plain: Array) -> None:
+        """Take in rows (n, in) as rounded, merged and without the update; steps (n,) of rows."""
         change = merged - plain
-        shown = rounded.values * rounded.scale.astype(np.float64)[:, None] - plain
-        self.along += float((shown * change).sum())
+        self.along += float(((rounded - plain) * change).sum())
         self.total += float((change**2).sum())
         largest = np.abs(change).max(axis=1, initial=0.0)
         self.rows += int((largest > 0).sum())
-        self.below_step += int(((largest > 0) & (largest < rounded.scale)).sum())
+        self.below_step += int(((largest > 0) & (largest < step)).sum())
 
     @property
     def share(self) -> float:

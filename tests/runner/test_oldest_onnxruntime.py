@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 import edge_lra
-from edge_lra.packing import MIN_ONNXRUNTIME
 from edge_lra.pipeline import ExportRequest, export
+from edge_lra.quantize import SCHEMES
 
 PACKAGE = Path(edge_lra.__file__).parent
-OLDEST = PACKAGE.parent / ".cache" / f"onnxruntime-{MIN_ONNXRUNTIME}"
 SCRIPT = """
 import json, sys
 from pathlib import Path
@@ -28,11 +27,16 @@ print(json.dumps({"version": onnxruntime.__version__, **found}))
 """
 
 
-@pytest.mark.parametrize(("mode", "scheme"), [("merge", "int8"), ("factored", "none")])
+@pytest.mark.parametrize(
+    ("mode", "scheme"),
+    [("merge", "int8"), ("factored", "none"), ("merge", "int8-weight-only"), ("factored", "int4")],
+)
 def test_golden_cases_pass_in_the_oldest_onnxruntime(
     tmp_path: Path, mode: str, scheme: str
 ) -> None:
-    assert OLDEST.is_dir(), f"found no {OLDEST}, expected that onnxruntime; run make test"
+    oldest = SCHEMES[scheme].min_onnxruntime
+    library = PACKAGE.parent / ".cache" / f"onnxruntime-{oldest}"
+    assert library.is_dir(), f"found no {library}, expected that onnxruntime; run make test"
     bundle = export(
         ExportRequest(
             tmp_path / "x.edge",
@@ -42,7 +46,7 @@ def test_golden_cases_pass_in_the_oldest_onnxruntime(
             scheme=scheme,
         )
     )
-    path = os.pathsep.join([str(OLDEST), str(PACKAGE.parent)])
+    path = os.pathsep.join([str(library), str(PACKAGE.parent)])
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(bundle)],
         env=os.environ | {"PYTHONPATH": path},
@@ -52,5 +56,5 @@ def test_golden_cases_pass_in_the_oldest_onnxruntime(
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["version"] == MIN_ONNXRUNTIME
+    assert found["version"] == oldest
     assert found["cases"] == 8
