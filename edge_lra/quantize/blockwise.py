@@ -42,7 +42,7 @@ def quantize_blocks(weight: Array, bits: int) -> Blocks:
     wide = scale.astype(np.float64)[..., None]
     values = np.clip(np.rint(blocks / wide), -half, half - 1)
     shown = (values * wide).reshape(rows, -1)[:, :columns]
-    stored = (values + half).astype(np.uint8)
+    stored: Array = (values + half).astype(np.uint8)
     if bits == 4:
         stored = stored[..., 0::2] | stored[..., 1::2] << 4
     return Blocks(stored, scale, shown, float(np.abs(weight - shown).max(initial=0.0)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -155,16 +155,16 @@ class Blockwise:
     which no far-reaching channel can spoil for the others, so nothing is smoothed.
     """
 
-    name: ClassVar[str]
-    bits: ClassVar[int]
+    name: str
+    bits: int
     smooths = False
-    min_onnxruntime: ClassVar[str]
+    min_onnxruntime: str
 
     def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
         """Multiply by packed blocks, (out, blocks, bytes)."""
         values, scale = graph.stored(BlockWeight(name, weight, self.bits, _survival(weight)))
         out, width = weight.shape
-        sizes = {"K": width, "N": out, "bits": self.bits, "block_size": BLOCK}
+        sizes: dict[str, Any] = {"K": width, "N": out, "bits": self.bits, "block_size": BLOCK}
         inputs = [x, values, scale]
         return graph.op("MatMulNBits", inputs, "com.microsoft", accuracy_level=4, **sizes)
 
