@@ -13,3 +13,15 @@ class GateError(EdgeError):
     """A fidelity gate or a limit was not met; nothing was written."""
 
     exit_code = 3
+
+
+class FidelityError(GateError):
+    """A bundle was not close enough to the float model.
+
+    Attributes:
+        worst_layers: indices of the layers where the error grows most, the worst first.
+    """
+
+    def __init__(self, line: str, worst_layers: tuple[int, ...] = ()) -> None:
+        super().__init__(line)
+        self.worst_layers = worst_layers

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_lra.errors import EdgeError, GateError
+from edge_lra.errors import EdgeError, FidelityError
 from edge_lra.graph.encoder import LAYER_OUTPUT
 from edge_lra.metrics import Array, Gate, common, cosines, distributions, gate, independent_labels
 from edge_lra.oracle import Oracle
@@ -212,20 +212,21 @@ def check(report: Report, layers: list[float] | None = None) -> None:
     """Raise unless every gate holds.
 
     Raises:
-        GateError: names the failed gates and the layers where the error grows most.
+        FidelityError: names the failed gates and the layers where the error grows most.
     """
     failed = [g for g in report.gates if not g.passed]
     if not failed:
         return
     found = ", ".join(f"{g.name} {g.value:.4g} (limit {g.limit:g})" for g in failed)
-    worst = ""
+    worst, order = "", []
     if layers:
         growth = np.diff([0.0, *layers])
-        order = np.argsort(growth)[::-1][:3]
+        order = [int(i) for i in np.argsort(growth)[::-1][:3]]
         worst = "; the error grows most in " + ", ".join(
             f"layer {i} ({growth[i]:+.3g})" for i in order
         )
     who = f"adapter {report.adapter}: " if report.adapter else ""
-    raise GateError(
-        f"{who}found {found}{worst}; use --quantize none, or set [gates] in edge-lra.toml"
+    raise FidelityError(
+        f"{who}found {found}{worst}; use --keep-float, --quantize none, or set [gates] in edge-lra.toml",
+        tuple(order),
     )
