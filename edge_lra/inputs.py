@@ -36,6 +36,8 @@ class ExportRequest:
         adapters: (name or None, folder or hub id) pairs.
         weights: a factor for each adapter of a merge; empty for 1 each.
         mode: "merge" folds the adapters in; "factored" keeps them as graph inputs.
+        device: name of the device it is for, written into the manifest; the scheme is not taken
+            from it (`edge_lra.device.load_device(name).scheme` is what suits it).
         data: text for verification; None for the built-in sentences.
         gates: limits by metric, over the defaults.
     """
@@ -46,6 +48,7 @@ class ExportRequest:
     weights: Sequence[float] = ()
     mode: str = "merge"
     scheme: str = "int8"
+    device: str | None = None
     task: str | None = None
     labels: Sequence[str] | None = None
     data: Path | None = None
