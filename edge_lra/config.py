@@ -28,7 +28,7 @@ class AdapterEntry:
 
 @dataclass(frozen=True)
 class Config:
-    """What `edge-lra.toml` says; `folder` is where it lies."""
+    """What `edge-lra.toml` says; `folder` is where it lies, `devices` holds devices of its own."""
 
     folder: Path
     name: str | None = None
@@ -37,6 +37,8 @@ class Config:
     labels: tuple[str, ...] | None = None
     quantize: str | None = None
     keep_float: tuple[str, ...] = ()
+    device: str | None = None
+    devices: Path | None = None
     data: Path | None = None
     adapters: tuple[AdapterEntry, ...] = ()
     gates: Mapping[str, float] = field(default_factory=dict)
@@ -97,6 +99,12 @@ def _file(where: str, value: Any, folder: Path) -> Path:
     return folder / Path(_text(where, value, folder)).expanduser()
 
 
+def _device(where: str, value: Any, folder: Path) -> str:
+    """Return a device's name, or its file below the folder."""
+    text = _text(where, value, folder)
+    return str(folder / Path(text).expanduser()) if text.endswith(".toml") else text
+
+
 def _texts(where: str, value: Any, folder: Path) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise EdgeError(f"{where}: found {value!r}, expected a list of texts")
@@ -150,6 +158,8 @@ KEYS: dict[str, Callable[[str, Any, Path], Any]] = {
     "labels": _texts,
     "quantize": _text,
     "keep_float": _texts,
+    "device": _device,
+    "devices": _file,
     "data": _file,
     "adapter": _adapters,
     "gates": _numbers(GATES),

@@ -38,6 +38,8 @@ class ExportRequest:
         mode: "merge" folds the adapters in; "factored" keeps them as graph inputs.
         scheme: a key of `SCHEMES`.
         keep_float: shell patterns of module names whose linears stay in float32.
+        device: name of the device it is for, written into the manifest; the scheme is not taken
+            from it (`edge_lra.device.load_device(name).scheme` is what suits it).
         data: text for verification; None for the built-in sentences.
         gates: limits by metric, over the defaults.
     """
@@ -49,6 +51,7 @@ class ExportRequest:
     mode: str = "merge"
     scheme: str = "int8"
     keep_float: Sequence[str] = ()
+    device: str | None = None
     task: str | None = None
     labels: Sequence[str] | None = None
     data: Path | None = None

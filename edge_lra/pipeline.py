@@ -125,6 +125,7 @@ def write_content(
         "head": head,
         "base_fingerprint": fingerprint,
         "base_model": inputs.model,
+        "device": request.device,
         "vocabulary_size": inputs.vocabulary_size,
         "tokenizer": copy_tokenizer(inputs.checkpoint.path, folder, inputs.adapters),
         "fidelity": None,

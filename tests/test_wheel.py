@@ -62,10 +62,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def test_the_wheel_carries_recipes_schemas_and_the_sample(wheel: Path) -> None:
+def test_the_wheel_carries_recipes_devices_schemas_and_the_sample(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    recipes = {f"edge_lra/data/export/{path.name}" for path in (ROOT / "export").glob("*.toml")}
-    assert recipes and recipes <= set(names)
+    for kind in ("export", "devices"):
+        data = {f"edge_lra/data/{kind}/{path.name}" for path in (ROOT / kind).glob("*.toml")}
+        assert data and data <= set(names)
     assert "edge_lra/samples/adapter/adapter_model.safetensors" in names
     schemas = {f"edge_lra/schemas/{path.name}" for path in (ROOT / "edge_lra/schemas").iterdir()}
     assert schemas and schemas <= set(names)
@@ -76,6 +77,13 @@ def test_the_wheel_carries_recipes_schemas_and_the_sample(wheel: Path) -> None:
 def test_a_device_has_nothing_heavy(device: Path, tmp_path: Path) -> None:
     code = f"import importlib.util as u; print([n for n in {HEAVY} if u.find_spec(n)])"
     assert run(device / "python", "-c", code, cwd=tmp_path).stdout.strip() == "[]"
+
+
+def test_a_device_lists_devices(device: Path, tmp_path: Path) -> None:
+    done = run(device / "edge-lra", "devices", "--json", "-", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    names = [entry["name"] for entry in json.loads(done.stdout)["devices"]]
+    assert names == sorted(path.stem for path in (ROOT / "devices").glob("*.toml"))
 
 
 def test_a_device_runs_arrays(device: Path, bundle: Path, tmp_path: Path) -> None:

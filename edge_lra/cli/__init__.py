@@ -7,6 +7,7 @@ import click
 from edge_lra import __version__
 from edge_lra.cli.adapter import adapter
 from edge_lra.cli.common import EdgeGroup
+from edge_lra.cli.devices import devices
 from edge_lra.cli.export import export
 from edge_lra.cli.inspect import inspect
 from edge_lra.cli.profile import profile
@@ -22,5 +23,5 @@ def main() -> None:
     """Take low-rank adapted models to devices: export, run, measure."""
 
 
-for command in (sample, tune, export, run, profile, verify, inspect, adapter):
+for command in (sample, tune, export, run, profile, verify, inspect, devices, adapter):
     main.add_command(command)

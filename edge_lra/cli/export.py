@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,10 @@ from edge_lra.cli.common import TableChoice, remember_bundle, shared_options, wr
 
 if TYPE_CHECKING:
     from edge_lra.config import Config
+    from edge_lra.device import Device
     from edge_lra.inputs import ExportRequest, Progress
+
+logger = logging.getLogger(__name__)
 
 
 def _schemes() -> Sequence[str]:
@@ -38,6 +43,7 @@ def _sites() -> Sequence[str]:
 
 
 KEEP_FLOAT = "Linears that stay in float32, such as 'encoder.layer.5.*'. Repeatable."
+QUANTIZE = "The device's unless edge-lra.toml says; int8 without a device."
 ADAPTER = "Repeatable; with --merge the weighted changes are summed."
 
 
@@ -45,8 +51,9 @@ ADAPTER = "Repeatable; with --merge the weighted changes are summed."
 @click.option("--model", help="Folder, hub id or pypi:package/folder.")
 @click.option("--adapter", "adapters", multiple=True, metavar="[NAME=]PATH[:WEIGHT]", help=ADAPTER)
 @click.option("--merge/--factored", default=True, help="Fold the adapter in, or keep factors.")
-@click.option("--quantize", type=TableChoice(_schemes), help="int8 unless edge-lra.toml says.")
+@click.option("--quantize", type=TableChoice(_schemes), help=QUANTIZE)
 @click.option("--keep-float", multiple=True, metavar="PATTERN", help=KEEP_FLOAT)
+@click.option("--device", metavar="D", help="Where it will run; chooses the scheme.")
 @click.option("--task", type=TableChoice(_tasks), help="What the model is exported for.")
 @click.option("--sites", type=TableChoice(_sites), default="adapter", help="Linears with factors.")
 @click.option("--labels", help="Names of the outputs, separated by commas.")
@@ -61,7 +68,9 @@ def export(json_to: str | None, **options: Any) -> None:
     from edge_lra.config import load_config
 
     folder = Path.cwd()
-    request = make_request(load_config(folder), options)
+    config = load_config(folder)
+    choice = choose_scheme(options["quantize"], config, options["device"])
+    request = make_request(config, options, choice)
     quiet_libraries()
     from edge_lra.pipeline import export as export_bundle
 
@@ -72,9 +81,47 @@ def export(json_to: str | None, **options: Any) -> None:
     document = {"schema_version": 1, "bundle": str(bundle), "manifest": manifest}
     if write_json(document, json_to):
         show(bundle, manifest)
+        choice.show()
 
 
-def make_request(config: Config, options: dict[str, Any]) -> ExportRequest:
+@dataclass(frozen=True)
+class Choice:
+    """A scheme, who chose it, and the device it is for."""
+
+    scheme: str
+    chosen_by: str
+    device: Device | None = None
+
+    def show(self) -> None:
+        """Print which scheme was picked for the device and why; nothing without a device."""
+        if self.device is None:
+            return
+        suits = self.scheme == self.device.scheme
+        reason = self.device.scheme_reason if suits else f"{self.device.scheme} would suit it"
+        click.echo(f"For {self.device.title}: {self.scheme}, by {self.chosen_by}: {reason}")
+
+
+def choose_scheme(flag: str | None, config: Config, device_flag: str | None = None) -> Choice:
+    """Choose by the flag, else by edge-lra.toml, else by the device, else int8.
+
+    Warns of a scheme that was asked for and does not suit the device.
+    """
+    from edge_lra.device import load_device
+
+    name = device_flag or config.device
+    device = load_device(name, config.devices) if name else None
+    asked, chosen_by = (flag, "--quantize") if flag else (config.quantize, "edge-lra.toml")
+    if asked is None:
+        asked, chosen_by = (device.scheme, "the device") if device else ("int8", "default")
+    if device and asked != device.scheme:
+        logger.warning(
+            "%s: %s was asked for by %s; %s suits it: %s",
+            *(device.title, asked, chosen_by, device.scheme, device.scheme_reason),
+        )
+    return Choice(asked, chosen_by, device)
+
+
+def make_request(config: Config, options: dict[str, Any], choice: Choice) -> ExportRequest:
     """Join flags, settings and defaults, in this order of weight."""
     from edge_lra.inputs import ExportRequest
 
@@ -94,8 +141,9 @@ def make_request(config: Config, options: dict[str, Any]) -> ExportRequest:
         adapters=adapters,
         weights=weights,
         mode="merge" if options["merge"] else "factored",
-        scheme=options["quantize"] or config.quantize or "int8",
+        scheme=choice.scheme,
         keep_float=options["keep_float"] or config.keep_float,
+        device=choice.device.name if choice.device else None,
         task=options["task"] or config.task,
         labels=labels,
         data=options["data"] or config.data,

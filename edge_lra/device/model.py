@@ -1,11 +1,10 @@
-"""Devices: what is known of the machines a bundle may run on, one TOML each in `devices/`."""
+"""What a device file says."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-
-HOST = "host"  # this machine, whatever it is
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -22,9 +21,10 @@ class Cluster:
 
     Attributes:
         core: the core's name, such as Cortex-A76.
-        clock_ghz: the highest clock the cluster sustains.
+        clock_ghz: the highest clock of its data sheet.
         features: of the instruction set, as Linux names them in /proc/cpuinfo.
-        int8_macs_per_cycle: of one core, with the best instruction onnxruntime's kernels use.
+        int8_macs_per_cycle: of one core, in the u8 x s8 kernel that onnxruntime chooses by its
+            features; widening and pairwise additions between the products are counted in.
         fp32_macs_per_cycle: of one core.
     """
 
@@ -41,14 +41,16 @@ class Device:
     """One device.
 
     Attributes:
-        clusters: the fastest first; none for the host, which is asked when it is needed.
-        ram_mib: of the smallest variant sold; None for the host.
+        arch: as `uname -m` prints it on Linux, such as aarch64; wasm32 in a browser.
+        clusters: the fastest first; none for a host that does not tell its clock.
+        ram_mib: of the smallest variant sold; None for a host that does not tell it.
         theoretical_gb_s: memory bandwidth of the data sheet, of all cores together.
         measured_gb_s: what a copy reaches, bytes counted once.
         providers: onnxruntime's execution providers that make sense there.
         scheme: the int8 scheme that suits it, a key of quantize.schemes.SCHEMES.
         scheme_reason: why.
-        qemu_cpu: the emulator's name of its core; None where it is not emulated.
+        qemu_cpu: the emulator's name of its core, or of one whose features make onnxruntime
+            choose the same kernels; None where it is not emulated.
         transports: how it is reached, names of transport.TRANSPORTS.
         sources: what the file rests on, by what they show.
     """
@@ -72,3 +74,7 @@ class Device:
     def cores(self) -> int:
         """The cores of all clusters."""
         return sum(cluster.cores for cluster in self.clusters)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self) | {"cores": self.cores}
