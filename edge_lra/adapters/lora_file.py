@@ -10,6 +10,7 @@ from edge_lra.adapters.kinds import LORA, LowRank, Site
 from edge_lra.adapters.kinds.lora import Options
 from edge_lra.adapters.names import Sorted, method_of, sort_tensors
 from edge_lra.adapters.saved import Array, Saved, read_saved
+from edge_lra.adapters.write import read_labels
 from edge_lra.errors import EdgeError
 
 FACTORS = {"lora_A.weight", "lora_B.weight"}
@@ -51,11 +52,13 @@ class LoraFile:
         saved: its files.
         sites: factors by module.
         whole: whole tensors (a head, say) by name.
+        labels: names of its outputs, where it brings them.
     """
 
     saved: Saved
     sites: Mapping[str, LowRank]
     whole: Mapping[str, Array]
+    labels: tuple[str, ...] | None
 
 
 def open_lora(path: str | Path) -> LoraFile:
@@ -83,4 +86,4 @@ def open_lora(path: str | Path) -> LoraFile:
                 "linear layer, expected lora_A.weight and lora_B.weight; this works on plain "
                 "low-rank factors"
             )
-    return LoraFile(saved, Sites(saved, tensors, options), tensors.plain)
+    return LoraFile(saved, Sites(saved, tensors, options), tensors.plain, read_labels(saved.path))

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
 from edge_lra.adapters.lora_file import open_lora
+from edge_lra.adapters.write import read_labels, write_labels
 from edge_lra.cli import main
 from tests.cli.documents import document
 
@@ -168,3 +169,21 @@ def test_adapters_with_different_heads_are_not_combined(tiny: Path, refused: Ref
     document(*combine, "--heads", "mean", "--out", "new")
     mean = open_lora("new").whole["classifier.bias"]
     np.testing.assert_allclose(mean, open_lora("adapter").whole["classifier.bias"] + 0.5, atol=1e-6)
+
+
+def test_what_is_made_of_an_adapter_keeps_the_names_of_its_outputs(
+    tiny: Path, refused: Refused
+) -> None:
+    write_labels(tiny / "adapter", ["bad", "good"])
+    for command in (
+        ("compress", "adapter", "--rank", "2"),
+        ("combine", "adapter:0.5", "adapter:0.5"),
+        ("convert", "adapter", "--to", "peft"),
+    ):
+        document("adapter", *command, "--out", "new", "--force")
+        assert read_labels(tiny / "new") == ("bad", "good")
+    export = ("export", "--model", "model", "--adapter", "new", "--no-verify", "--out", "x.edge")
+    assert document(*export)["manifest"]["labels"] == ["bad", "good"]
+    write_labels(tiny / "new", ["good", "bad"])
+    line = refused("adapter", "combine", "adapter", "new", "--out", "sum")
+    assert "found bad, good and good, bad in the adapters" in line

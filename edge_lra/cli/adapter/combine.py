@@ -61,12 +61,13 @@ def combine(
         raise EdgeError(f"weights: found {weights}, expected finite numbers that are not 0")
     check_bases(files, force)
     check_ranks(files, method)
+    labels = join_labels(files)
     largest = max(len(f.sites[module].down) for f in files for module in f.sites)
     with adapter_folder(out, force, [f.saved.path for f in files]) as folder:
         whole = join_whole(files, weights, heads)
         pairs = [(weight, f.sites) for weight, f in zip(weights, files, strict=True)]
         sites, errors = run(pairs, method, Settings(rank or largest, density, seed))
-        write_peft(folder, files[0].saved.config, sites, whole)
+        write_peft(folder, files[0].saved.config, sites, whole, labels)
     document: dict[str, Any] = {
         "schema_version": 1,
         "adapters": [
@@ -107,6 +108,22 @@ def check_ranks(files: Sequence[LoraFile], method: str) -> None:
             raise EdgeError(
                 f"{module}: found ranks {sorted(ranks)}, expected one for --method linear; use cat"
             )
+
+
+def join_labels(files: Sequence[LoraFile]) -> tuple[str, ...] | None:
+    """Return the names of the outputs, where an adapter brings them.
+
+    Raises:
+        EdgeError: two adapters name them differently.
+    """
+    known = list(dict.fromkeys(f.labels for f in files if f.labels))
+    if len(known) > 1:
+        found = " and ".join(", ".join(labels) for labels in known)
+        raise EdgeError(
+            f"labels.json: found {found} in the adapters, expected the same outputs in the same "
+            "order; combine adapters of one task"
+        )
+    return known[0] if known else None
 
 
 def join_whole(files: Sequence[LoraFile], weights: Sequence[float], heads: str) -> dict[str, Array]:

@@ -61,7 +61,7 @@ def compress(adapter: str, out: Path, force: bool, json_to: str | None, **option
                 "raise it"
             )
         kept = truncate(lora.sites, ranks, roots)
-        write_peft(folder, lora.saved.config, kept, lora.whole)
+        write_peft(folder, lora.saved.config, kept, lora.whole, lora.labels)
     document = {
         "schema_version": 1,
         "adapter": str(source),
