@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,6 +82,36 @@ def test_extract_keeps_whole_what_is_no_linear(tiny: Path) -> None:
     assert found["whole_tensors"] == [f"{norm}.bias", f"{norm}.weight"]
     config = json.loads(Path("lora/adapter_config.json").read_text())
     assert config["modules_to_save"] == [norm]
+
+
+def tuned_copy(folder: Path) -> Path:
+    """Return a copy of the base in which a weight of full rank differs."""
+    shutil.copytree(folder / "model", folder / "tuned")
+    file = folder / "tuned/model.safetensors"
+    tensors = load_file(file)
+    name = "encoder.layer.0.output.dense.weight"
+    noise = np.random.default_rng(0).standard_normal(tensors[name].shape, np.float32)
+    save_file(tensors | {name: tensors[name] + noise}, file, {"format": "pt"})
+    return folder / "tuned"
+
+
+def test_an_energy_that_the_largest_rank_cuts_short_is_said(tiny: Path) -> None:
+    tuned_copy(tiny)
+    command = ["adapter", "extract", "model", "tuned", "--energy", "0.9", "--out", "lora"]
+    cut = CliRunner().invoke(main, [*command, "--max-rank", "2"])
+    assert "1 of 1 sites keep less than 0.9 of their energy at rank 2" in cut.stderr
+    assert "Note" not in CliRunner().invoke(main, [*command, "--force"]).stderr
+
+
+def test_an_extracted_classifier_brings_the_names_of_its_outputs(tiny: Path) -> None:
+    file = tuned_copy(tiny) / "config.json"
+    config = json.loads(file.read_text()) | {
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": {"0": "bad", "1": "good"},
+    }
+    file.write_text(json.dumps(config))
+    document("adapter", "extract", "model", "tuned", "--rank", "1", "--out", "lora")
+    assert read_labels(tiny / "lora") == ("bad", "good")
 
 
 def test_combine_weighs_its_adapters(tiny: Path) -> None:

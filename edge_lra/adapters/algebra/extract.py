@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from edge_lra.adapters.algebra.svd import Decomposition, decompose_large
+from edge_lra.adapters.algebra.svd import Decomposition, decompose_large, squared_norm
 from edge_lra.adapters.kinds import LowRank
 from edge_lra.adapters.names import EMBEDDING_PARTS, LINEAR_HEADS, is_conv1d
 from edge_lra.adapters.saved import Array
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
+from edge_lra.task import config_labels
 
 HELD_BYTES = 160 << 20  # a smaller difference is read once and held
 CHUNK_BYTES = 16 << 20
@@ -132,6 +133,19 @@ def settings(result: Result, base: str, tuned: Checkpoint) -> tuple[dict[str, An
     return config, replace(result, whole=whole)
 
 
+def labels(config: Mapping[str, Any], tuned: Checkpoint) -> tuple[str, ...] | None:
+    """Return the names that the tuned model gives the outputs of its head, where it has one.
+
+    Args:
+        config: the extracted adapter's settings.
+        tuned: the tuned model.
+    """
+    given = tuned.config.get("id2label")
+    if config["task_type"] not in ("SEQ_CLS", "TOKEN_CLS") or not given:
+        return None
+    return config_labels(tuned.config, len(given))
+
+
 def match(base: Checkpoint, tuned: Checkpoint) -> dict[str, str | None]:
     """Return the base's name of every tuned tensor; None for one that the base lacks.
 
@@ -197,7 +211,7 @@ def difference(
             yield start, rows - base.rows(known, start, start + len(rows))
 
     for _, rows in base.row_chunks(known, CHUNK_BYTES):
-        norm += float(np.vdot(rows, rows))
+        norm += squared_norm(rows)
     chunks: Callable[[], Iterator[tuple[int, Array]]] = stream
     if 4 * math.prod(shape) <= HELD_BYTES:
         held = np.concatenate([rows for _, rows in stream()])
