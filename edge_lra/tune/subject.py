@@ -96,6 +96,7 @@ class Subject:
     def _check(self, folder: Path) -> None:
         """Load what was written anew and compare an output."""
         fresh, _ = load_base(self.base, self.task, self.labels)
+        fresh.config.pad_token_id = self.model.config.pad_token_id
         ids = torch.arange(2, 8).reshape(1, 6)
         if is_layers(folder):
             load_adapter(fresh, folder)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -97,16 +98,33 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
 def test_a_checkpoint_of_another_run_is_refused(
     tiny: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    epoch = Trainer._epoch
+
+    def interrupted(trainer: Trainer, step: Any) -> None:
+        if trainer.history:
+            raise KeyboardInterrupt
+        epoch(trainer, step)
+
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_stalled", lambda _: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        patch.setattr(Trainer, "_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
             tune(request(tiny))
-    trained = request(tiny, resume=True)
-    folder = tiny / "new.checkpoint"
-    folder.mkdir()
-    (folder / "checkpoint.pt").write_bytes(b"nothing")
+    shutil.copytree(tiny / "model", tiny / "other")
+    rows = data.read_text()
+    changed = rows.replace("good", "bad .")
+    for options, text, what in (
+        ({"model": str(tiny / "other")}, rows, "base"),
+        ({"settings": replace(SETTINGS, seed=1)}, rows, "settings"),
+        ({"form": Form(rank=4, sites=("query",))}, rows, "form"),
+        ({}, changed, "data"),
+        ({"validation": 0.2}, rows, "rows"),
+    ):
+        data.write_text(text)
+        with pytest.raises(EdgeError, match=f"found other {what} than this run's"):
+            tune(request(tiny, resume=True, **options))
+    (tiny / "new.checkpoint/checkpoint.pt").write_bytes(b"nothing")
     with pytest.raises(EdgeError, match="damaged checkpoint"):
-        tune(trained)
+        tune(request(tiny, resume=True))
 
 
 def test_training_stops_when_validation_no_longer_gains(tiny: Path, data: Path) -> None:
@@ -232,3 +250,28 @@ def test_a_base_without_its_pooler_is_refused(tiny: Path, data: Path) -> None:
     save_file(kept, file, {"format": "pt"})
     with pytest.raises(EdgeError, match=r"found no bert\.pooler\.dense\.bias"):
         tune(request(tiny))
+
+
+@pytest.mark.parametrize("kind", ["lora", "serial"])
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_classifier_on_a_decoder_without_a_padding_token_is_trained(
+    tiny: Path, data: Path, family: str, kind: str
+) -> None:
+    torch.manual_seed(0)
+    if family == "gpt2":
+        config: Any = transformers.GPT2Config(
+            vocab_size=19, n_embd=16, n_layer=1, n_head=2, n_positions=20, bos_token_id=2,
+            eos_token_id=3, initializer_range=0.3,
+        )  # fmt: skip
+    else:
+        config = transformers.LlamaConfig(
+            vocab_size=19, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+            intermediate_size=24, initializer_range=0.3,
+        )  # fmt: skip
+    assert config.pad_token_id is None
+    transformers.AutoModel.from_config(config).save_pretrained(tiny / "model")
+    sites = {"gpt2": ("attn.c_proj",), "llama": ("o_proj",)}[family]
+    settings = replace(SETTINGS, epochs=16, patience=16)
+    found = tune(request(tiny, form=Form(kind, 4, sites), settings=settings))
+    assert found.best.validation.accuracy == 1.0
+    assert any("score.weight" in name for name in weights(found.out))
