@@ -15,7 +15,8 @@ from peft import PeftModel
 from safetensors.numpy import load_file, save_file
 
 from edge_lra.errors import EdgeError
-from edge_lra.tune.data import batches, fold, read_data, split
+from edge_lra.tune import rank as rank_module
+from edge_lra.tune.data import Example, batches, fold, read_data, split
 from edge_lra.tune.fit import Score, Settings, Trainer
 from edge_lra.tune.rank import Candidate, choose_rank, one_standard_error
 from edge_lra.tune.subject import Form
@@ -160,7 +161,7 @@ BAD = {
     "one class": ("text\tlabel\nfine\tup\nbad\tup\n", "found one label, 'up', on all 2 rows"),
     "an empty row": ("text\tlabel\nfine\tup\n \tdown\n", "row 2: found no text"),
     "no rows": ("text\tlabel\n", "found no text"),
-    "one row a class": ("text\tlabel\nfine\tup\nbad\tdown\n", "expected some beside the 2 kept"),
+    "one row a class": ("text\tlabel\nfine\tup\nbad\tdown\n", "expected two of a class or more"),
 }
 
 
@@ -184,6 +185,33 @@ def test_every_class_is_split_in_the_same_share(tiny: Path, data: Path) -> None:
     assert all(sum(examples[place].label or 0 for place in part) == 6 for part in parts)
     once = [place for group in batches(examples, train, 5, 0) for place in group]
     assert sorted(once) == train and once != train
+
+
+def test_a_class_of_one_row_is_trained_on() -> None:
+    examples = [Example((1,), label) for label in (0, 0, 0, 1)]
+    train, kept = split(examples, 0.5, seed=0)
+    assert 3 in train and len(kept) == 2
+
+
+@pytest.mark.parametrize("method", ["truncate", "train"])
+def test_the_rows_that_measure_a_rank_choose_no_epoch(
+    tiny: Path, data: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used, measured = [], []
+
+    def fit(trainer: Trainer, step: Any) -> None:
+        used.append({*trainer.train, *trainer.validation})
+        assert trainer.validation and not {*trainer.train} & {*trainer.validation}
+
+    def accuracy(_: Trainer, places: list[int]) -> float:
+        measured.append(set(places))
+        assert used[-1] | measured[-1] == set(range(48)) and not used[-1] & measured[-1]
+        return 0.5
+
+    monkeypatch.setattr(Trainer, "fit", fit)
+    monkeypatch.setattr(rank_module, "_accuracy", accuracy)
+    choose_rank(request(tiny), [1, 4], folds=3, method=method)
+    assert len(measured) == 6
 
 
 def test_the_smallest_rank_within_one_standard_error_is_chosen() -> None:
