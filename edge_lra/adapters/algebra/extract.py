@@ -15,19 +15,11 @@ from edge_lra.adapters.names import EMBEDDING_PARTS, LINEAR_HEADS, is_conv1d
 from edge_lra.adapters.saved import Array
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
-from edge_lra.task import config_labels
+from edge_lra.task import config_labels, peft_task_type
 
 HELD_BYTES = 160 << 20  # a smaller difference is read once and held
 CHUNK_BYTES = 16 << 20
 HEADS = ("classifier", "score", "pre_classifier", "qa_outputs")  # kept whole, as PEFT keeps them
-# PEFT's task_type by the end of an architecture's name.
-TASK_TYPES = {
-    "ForSequenceClassification": "SEQ_CLS",
-    "ForTokenClassification": "TOKEN_CLS",
-    "ForQuestionAnswering": "QUESTION_ANS",
-    "ForCausalLM": "CAUSAL_LM",
-    "LMHeadModel": "CAUSAL_LM",
-}
 
 
 @dataclass(frozen=True)
@@ -127,7 +119,7 @@ def settings(result: Result, base: str, tuned: Checkpoint) -> tuple[dict[str, An
         "base_model_name_or_path": base,
         "fan_in_fan_out": result.transposed,
         "modules_to_save": apart or None,
-        "task_type": next((t for end, t in TASK_TYPES.items() if named[0].endswith(end)), None),
+        "task_type": peft_task_type(named[0]),
         "bias": "lora_only" if modules & result.sites.keys() else "none",
     }
     return config, replace(result, whole=whole)
