@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from edge_lra.adapters.lora_file import open_lora
 from edge_lra.adapters.write import read_labels, write_labels
 from edge_lra.cli import main
+from tests.adapters.matrix import lora, make
 from tests.cli.documents import document
 
 Refused = Callable[..., str]
@@ -93,6 +94,17 @@ def tuned_copy(folder: Path) -> Path:
     noise = np.random.default_rng(0).standard_normal(tensors[name].shape, np.float32)
     save_file(tensors | {name: tensors[name] + noise}, file, {"format": "pt"})
     return folder / "tuned"
+
+
+def test_a_convolution_is_refused_for_its_kernel_would_be_lost(
+    tiny: Path, refused: Refused
+) -> None:
+    _, place = make(lora("vit", ["projection"]), tiny)
+    for command in (("compress", str(place), "--rank", "2"), ("combine", str(place))):
+        line = refused("adapter", *command, "--out", "new")
+        assert "projection: found a convolution's factors" in line
+    (site,) = document("inspect", str(place))["measures"]
+    assert site["rank"] == 4
 
 
 def test_an_energy_that_the_largest_rank_cuts_short_is_said(tiny: Path) -> None:
