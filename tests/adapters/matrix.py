@@ -249,6 +249,17 @@ def _elsewhere() -> Iterator[Case]:
         target_parameters=["mlp.experts.gate_up_proj"],
         factored=False,
     )
+    for end in ("", ".down_proj"):  # patterns are of the parameter's name, not of its module's
+        yield lora(
+            "gpt-oss",
+            ["q_proj"],
+            "target_parameters",
+            *(["rank_pattern", "alpha_pattern"] if end else ["unmatched"]),
+            target_parameters=["mlp.experts.down_proj"],
+            rank_pattern={"mlp.experts" + end: 2},
+            alpha_pattern={"mlp.experts" + end: 9},
+            factored=False,
+        )
 
 
 def _whole_tensors() -> Iterator[Case]:
