@@ -372,7 +372,6 @@ def _other_kinds() -> Iterator[Case]:
     ):
         yield other("OFT", "bert", ["query"], next(iter(options)), oft_block_size=4, **options)
     yield other("OFT", "bert", ["query"], "r", r=4, oft_block_size=0)
-    yield other("OFT", "vit", ["projection"], oft_block_size=4)
     yield other("OFT", "bert", ["word_embeddings"], oft_block_size=4)
     yield other("BOFT", "vit", ["projection"], boft_block_size=4)
     factors = {"boft_n_butterfly_factor": 2}  # PEFT makes it 1 without its CUDA extension
