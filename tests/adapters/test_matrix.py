@@ -102,6 +102,9 @@ def test_factors_beside_the_base_give_what_peft_computes_unmerged(
 
 
 TIED = [case for case in CASES if "tied" in case.id or case.family == "qwen2"]
+# PEFT's merge leaves the trained rows out of the head, which its unmerged model computes with.
+TOKENS = {"target_modules": ["lm_head"], "trainable_token_indices": [1, 5]}
+TIED.append(Case("LORA", "llama-tied", {"r": 4, "lora_alpha": 6, **TOKENS}))
 
 
 @pytest.mark.parametrize("case", TIED, ids=lambda case: case.id)
@@ -119,6 +122,20 @@ def test_a_shared_weight_parts_as_in_the_unmerged_model(case: Case, tmp_path: Pa
     with torch.no_grad():
         found, wanted = whole(ids).logits, model(ids).logits
     assert torch.linalg.norm(found - wanted) <= 1e-5 * torch.linalg.norm(wanted)
+
+
+def test_dora_on_a_head_that_shares_trained_tokens_is_refused(tmp_path: Path) -> None:
+    case = Case("LORA", "llama-tied", {"r": 4, "use_dora": True, **TOKENS})
+    _, place = make(case, tmp_path)
+    with pytest.raises(EdgeError, match=r"lm_head\.weight: found DoRA on a head"):
+        read_adapter(place, "a", Checkpoint(tmp_path / "base").tensors, HEADS)
+
+
+def test_oft_on_a_kernel_is_refused_since_peft_merges_another_function(tmp_path: Path) -> None:
+    case = Case("OFT", "vit", {"target_modules": ["projection"], "oft_block_size": 4})
+    _, place = make(case, tmp_path)
+    with pytest.raises(EdgeError, match=r"projection: found OFT on a convolution's kernel"):
+        read_adapter(place, "a", Checkpoint(tmp_path / "base").tensors, HEADS)
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

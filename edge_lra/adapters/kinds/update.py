@@ -118,6 +118,25 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class Chain:
+    """Several updates of one adapter to one tensor, one after the other."""
+
+    updates: tuple[Update, ...]
+    additive: bool = False
+
+    @property
+    def rowwise(self) -> bool:
+        """Whether every one takes rows in chunks."""
+        return all(update.rowwise for update in self.updates)
+
+    def merge(self, rows: Array, start: int = 0) -> Array:
+        """Apply each to the result of the one before."""
+        for update in self.updates:
+            rows = update.merge(rows, start)
+        return rows
+
+
+@dataclass(frozen=True)
 class Weighted:
     """The weighted sum of several adapters' changes; the order does not matter."""
 
