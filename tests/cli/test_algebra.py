@@ -230,3 +230,27 @@ def test_what_is_made_of_an_adapter_keeps_the_names_of_its_outputs(
     write_labels(tiny / "new", ["good", "bad"])
     line = refused("adapter", "combine", "adapter", "new", "--out", "sum")
     assert "found bad, good and good, bad in the adapters" in line
+
+
+def copied(tiny: Path, name: str, drop: str = "") -> Path:
+    """Copy the adapter, its modules without a prefix."""
+    (tiny / name).mkdir()
+    tensors = load_file(tiny / "adapter/adapter_model.safetensors")
+    found = {key.replace(f"model.{drop}", "model."): v for key, v in tensors.items()}
+    save_file(found, tiny / name / "adapter_model.safetensors")
+    config = (tiny / "adapter/adapter_config.json").read_text()
+    (tiny / name / "adapter_config.json").write_text(config)
+    return tiny / name
+
+
+def test_modules_with_and_without_a_prefix_are_not_combined(tiny: Path, refused: Refused) -> None:
+    copied(tiny, "other", "bert.")
+    line = refused("adapter", "combine", "adapter", "other", "--out", "new")
+    assert "expected modules of one model class" in line
+
+
+def test_the_size_before_is_the_adapters_own(tiny: Path) -> None:
+    command = ("adapter", "compress", "adapter", "--rank", "2", "--force", "--out", "new")
+    before = document(*command)["bytes_before"]
+    (tiny / "adapter/optimizer.pt").write_bytes(bytes(1000))
+    assert document(*command)["bytes_before"] == before

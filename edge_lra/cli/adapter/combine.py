@@ -60,6 +60,7 @@ def combine(
     if not all(math.isfinite(weight) and weight for weight in weights):
         raise EdgeError(f"weights: found {weights}, expected finite numbers that are not 0")
     check_bases(files, force)
+    check_modules(files)
     check_ranks(files, method)
     labels = join_labels(files)
     largest = max(len(f.sites[module].down) for f in files for module in f.sites)
@@ -96,6 +97,18 @@ def check_bases(files: Sequence[LoraFile], force: bool) -> None:
     stored = {bool(f.saved.config.get("fan_in_fan_out")) for f in files}
     if len(stored) > 1:
         raise EdgeError("adapters: found fan_in_fan_out true and false, expected one of them")
+
+
+def check_modules(files: Sequence[LoraFile]) -> None:
+    """Refuse adapters of which one names the same modules with a prefix, and one without."""
+    modules = {module: f.saved.path for f in files for module in f.sites}
+    for module, path in sorted(modules.items()):
+        bare = module.partition(".")[2]
+        if bare in modules and modules[bare] != path:
+            raise EdgeError(
+                f"adapters: found {module} in {path} and {bare} in {modules[bare]}, expected "
+                "modules of one model class; load one in the other's class and save it again"
+            )
 
 
 def check_ranks(files: Sequence[LoraFile], method: str) -> None:
