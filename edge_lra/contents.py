@@ -133,7 +133,7 @@ def _measures(path: Path, model: str | None) -> list[dict[str, Any]] | None:
 
     base = open_checkpoint(model) if model else None
     try:
-        lora = open_lora(path)
+        lora = open_lora(path, kernels=True)
     except EdgeError:
         return None
     return [asdict(site) for site in measure(lora, base)]

@@ -42,6 +42,14 @@ class Use:
     pooling: dict[str, Any] | None
 
 
+def peft_task_type(architecture: str) -> str | None:
+    """Return PEFT's task_type of a model class by the end of its name, or None."""
+    if architecture.endswith(("ForCausalLM", "LMHeadModel")):
+        return "CAUSAL_LM"
+    task = next((t for end, t in ARCHITECTURES.items() if architecture.endswith(end)), None)
+    return next((name for name, known in TASK_TYPES.items() if known == task), None)
+
+
 def _optional(path: Path) -> dict[str, Any]:
     return read_config(path) if path.is_file() else {}
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file as load_torch
 from edge_lra.adapters.algebra.measures import sparkline
 from edge_lra.contents import describe, group_sites, group_tensors
 from edge_lra.pipeline import ExportRequest, export
+from tests.adapters.matrix import lora, make
 
 QUERY = "base_model.model.bert.encoder.layer.{}.attention.self.query"
 
@@ -179,3 +180,11 @@ def test_a_loras_sites_are_measured_against_their_base(tiny: Path) -> None:
 def test_a_sparkline_falls_with_the_singular_values() -> None:
     assert sparkline([1.0, 0.5, 0.0]) == "█▅▁"
     assert len(sparkline([1 / (place + 1) for place in range(64)])) == 16
+
+
+def test_a_head_that_shares_an_embedding_is_measured_against_it(tmp_path: Path) -> None:
+    _, place = make(lora("qwen2", ["lm_head"]), tmp_path)
+    (site,) = describe(str(place), str(tmp_path / "base"))["measures"]
+    table = load_file(tmp_path / "base/model.safetensors")["model.embed_tokens.weight"]
+    assert site["module"] == "lm_head"
+    assert site["relative_norm"] == pytest.approx(site["norm"] / np.linalg.norm(table), rel=1e-6)

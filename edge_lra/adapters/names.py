@@ -17,6 +17,9 @@ PREFIXES = ("lora_", "hada_", "lokr_", "ia3_", "vera_", "oft_", "boft_", "adalor
 FOREIGN = re.compile(
     rf"(^|\.)((?:{'|'.join(PREFIXES)})\w+|base_layer|token_adapter|original_module)(\.|$)"
 )
+# With bias="all", PEFT saves the bias of a module trained whole three times: the trained one by its
+# own name and again, and the one whose place it takes, which computes nothing.
+COPIES = re.compile(r"\.(?:original_module|modules_to_save)\.")
 # A head that shares its weight with an embedding is not in the checkpoint under its own name:
 # embedding, head, and the start of a tensor's name without which a model has no such head.
 TIES = (
@@ -73,7 +76,7 @@ def sort_tensors(file: Path, tensors: Mapping[str, Array], method: Method) -> So
             sites[site][part] = key
         elif key.removeprefix("base_model.") in method.shared:
             shared[key.removeprefix("base_model.")] = key
-        else:
+        elif (once := COPIES.sub(".", key)) == key or once not in tensors:
             name = key.replace(".base_layer.", ".")
             if FOREIGN.search(name):
                 raise EdgeError(

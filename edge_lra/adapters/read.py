@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edge_lra.adapters.kinds import Method, Site, Update
 from edge_lra.adapters.kinds.layers import Layers
 from edge_lra.adapters.kinds.rules import names, text
-from edge_lra.adapters.kinds.update import Factors, Rows
+from edge_lra.adapters.kinds.update import Chain, Factors, Rows
 from edge_lra.adapters.names import (
     LINEAR_HEADS,
     Rename,
@@ -93,7 +93,7 @@ def read_adapter(
     places = {site: method.place(site, options) for site in tensors.sites}
     rename = find_rename(saved.file, places.values(), known)
     reader = _Reader(saved, method, options, tensors, known, rename)
-    updates = {k: v for site, place in places.items() for k, v in reader.site(site, place).items()}
+    updates = _with_shared_rows(saved.file, base, reader.updates(places))
     replacements = _replacements(saved.file, tensors.plain, rename, base, head_names)
     _check_saved_modules(saved, replacements, head_names)
     own = {rename(name) for name in tensors.bases} | tensors.bases
@@ -134,6 +134,26 @@ class _Reader:
         """Whether the base stores its linear weights as (in, out)."""
         return is_conv1d(self.base, self.saved.config.get("fan_in_fan_out") is True)
 
+    def updates(self, places: Mapping[str, str]) -> dict[str, Update]:
+        """Return all sites' updates by the base tensor's name.
+
+        Args:
+            places: the tensor that each module's update is for, as the trained model names it.
+
+        Raises:
+            EdgeError: two modules are the same one of the base.
+        """
+        found: dict[str, Update] = {}
+        for module, place in places.items():
+            updates = self.site(module, place)
+            if twice := sorted(found.keys() & updates.keys()):
+                raise EdgeError(
+                    f"{self.saved.file}: {module}: found another module that is also {twice[0]} "
+                    "in the base, expected one; are these several adapters in one file?"
+                )
+            found |= updates
+        return found
+
     def site(self, module: str, place: str) -> dict[str, Update]:
         """Return a site's updates by the base tensor's name."""
         name = next(n for n in (self.rename(place), place) if n in self.base)
@@ -148,6 +168,28 @@ class _Reader:
         found = self.method.read(site, self.options, self.tensors.shared)
         names = {"weight": name, "bias": bias}
         return {names[part]: update for part, update in found.items()}
+
+
+def _with_shared_rows(
+    file: Path, base: Mapping[str, TensorInfo], updates: Mapping[str, Update]
+) -> dict[str, Update]:
+    """Return the updates; a head that shares its weight has the embedding's trained rows too.
+
+    Raises:
+        EdgeError: the head's own update is one that PEFT cannot put on top of them.
+    """
+    found = dict(updates)
+    for head, embedding in tied_heads(base).items():
+        rows, update = updates.get(embedding), updates.get(head)
+        if not isinstance(rows, Rows) or update is None or isinstance(update, Rows):
+            continue
+        if not update.additive:
+            raise EdgeError(
+                f"{file}: {head}: found DoRA on a head that shares trained tokens, expected plain "
+                "factors; PEFT does not compute it either"
+            )
+        found[head] = Chain((rows, update))
+    return found
 
 
 def _broken_ties(

@@ -98,8 +98,10 @@ def adapter_folder(out: Path, force: bool, sources: Sequence[Path] = ()) -> Iter
         yield folder
 
 
-def write_labels(folder: Path, labels: Sequence[str]) -> None:
-    """Write the names of an adapter's outputs beside it, where an export finds them."""
+def write_labels(folder: Path, labels: Sequence[str] | None) -> None:
+    """Write the names of an adapter's outputs, if any, beside it, where an export finds them."""
+    if not labels:
+        return
     document = json.dumps({"labels": list(labels)}, ensure_ascii=False) + "\n"
     (folder / LABELS).write_text(document, encoding="utf-8")
 
@@ -123,6 +125,7 @@ def write_peft(
     config: Mapping[str, Any],
     sites: Mapping[str, LowRank],
     others: Mapping[str, Array],
+    labels: Sequence[str] | None = None,
 ) -> None:
     """Write a PEFT LoRA folder into an existing, empty folder.
 
@@ -131,7 +134,9 @@ def write_peft(
         config: settings to keep, such as the base's name and the task.
         sites: factors by module name, as in the model that was trained.
         others: whole tensors (a head, say) by name.
+        labels: names of the outputs, which PEFT has no place for.
     """
     document = json.dumps(peft_config(sites, config), indent=2, sort_keys=True)
     (folder / ADAPTER_WEIGHTS[0]).write_bytes(save(peft_tensors(sites, others)))
     (folder / ADAPTER_CONFIG).write_text(document + "\n", encoding="utf-8")
+    write_labels(folder, labels)

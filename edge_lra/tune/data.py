@@ -83,24 +83,35 @@ def check_labels(path: Path, rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[int], list[int]]:
+def split(
+    examples: Sequence[Example], share: float, seed: int, places: Sequence[int] | None = None
+) -> tuple[list[int], list[int]]:
     """Return the places of training and validation rows; every class in the same share.
+
+    A class of one row is trained on.
+
+    Args:
+        examples: all rows.
+        share: of the rows for validation.
+        seed: of the choice.
+        places: the rows to split; None for all.
 
     Raises:
         EdgeError: there are too few rows to keep some aside.
     """
+    places = range(len(examples)) if places is None else places
     groups: dict[int | None, list[int]] = defaultdict(list)
-    for place in torch.randperm(len(examples), generator=_generator(seed)).tolist():
-        groups[examples[place].label].append(place)
+    for index in torch.randperm(len(places), generator=_generator(seed)).tolist():
+        groups[examples[places[index]].label].append(places[index])
     train, kept = [], []
     for group in groups.values():
-        count = max(1, round(share * len(group)))
+        count = min(max(1, round(share * len(group))), len(group) - 1)
         kept += group[:count]
         train += group[count:]
-    if not train:
+    if not kept:
         raise EdgeError(
-            f"--data: found {len(examples)} rows, expected some beside the {len(kept)} kept for "
-            "validation; give more"
+            f"--data: found {len(places)} rows, expected two of a class or more, to train on and "
+            "to validate with; give more"
         )
     return sorted(train), sorted(kept)
 

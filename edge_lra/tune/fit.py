@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -27,9 +28,10 @@ class Settings:
     Attributes:
         epochs: at most.
         batch_size: rows a step.
-        learning_rate: its peak, after the warm-up.
+        learning_rate: of the first step, were it neither warmed up nor lowered.
         weight_decay: of AdamW (Loshchilov and Hutter 2019).
-        warmup: share of all steps in which the rate rises; it then falls to 0 in a line.
+        warmup: share of all steps in which the rate rises; all the while it falls to 0 in a line,
+            so that its peak is (1 - warmup) of `learning_rate`.
         patience: epochs without a better validation after which it stops.
         seed: of the head, the order of rows and dropout.
     """
@@ -84,6 +86,9 @@ class Trainer:
         """Prepare the optimizer; nothing has been trained."""
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = self.subject.model.to(self.device)
+        if self.model.config.pad_token_id is None:
+            # A decoder's classifier reads the last token that is none of padding.
+            self.model.config.pad_token_id = self.pad_id
         own = list(self.subject.trainable.values())
         self.optimizer = torch.optim.AdamW(
             own, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
@@ -162,13 +167,22 @@ class Trainer:
             self.best_score = found
             self.best = {n: p.detach().clone() for n, p in self.subject.trainable.items()}
 
+    def _run(self) -> dict[str, Any]:
+        """Return what makes a run another one."""
+        texts = hashlib.sha256(repr([(e.ids, e.label) for e in self.examples]).encode())
+        form = asdict(self.subject.form)
+        return {
+            "base": [self.subject.base, self.subject.task],
+            "settings": asdict(self.settings),
+            "form": {**form, "sites": list(form["sites"])},
+            "data": [texts.hexdigest(), list(self.subject.labels)],
+            "rows": [list(self.train), list(self.validation)],
+        }
+
     def _save(self) -> None:
         if self.checkpoint is None:
             return
-        state = {
-            "settings": asdict(self.settings),
-            "form": asdict(self.subject.form),
-            "rows": [list(self.train), list(self.validation)],
+        state = self._run() | {
             "current": {n: p.detach() for n, p in self.subject.trainable.items()},
             "best": self.best,
             "optimizer": self.optimizer.state_dict(),
@@ -184,23 +198,15 @@ class Trainer:
         """Go on from a checkpoint of the same run; return the epochs it has done.
 
         Raises:
-            EdgeError: the checkpoint is damaged, or of other settings or data.
+            EdgeError: the checkpoint is damaged, or of another base, other settings or data.
         """
         file = (self.checkpoint or Path()) / CHECKPOINT
         if not file.is_file():
             return 0
         try:
             state: Any = torch.load(file, weights_only=True, map_location=self.device)
-            same = {
-                "settings": asdict(self.settings),
-                "form": asdict(self.subject.form),
-                "rows": [list(self.train), list(self.validation)],
-            }
-            for key, value in same.items():
-                found = state[key]
-                if key == "form":
-                    found = {**found, "sites": tuple(found["sites"])}
-                if found != value:
+            for key, value in self._run().items():
+                if state[key] != value:
                     raise EdgeError(
                         f"{file}: found other {key} than this run's, expected the same command; "
                         "delete the folder to start anew"

@@ -28,6 +28,7 @@ SITES = {
     "ffn-output": FEED_FORWARD,
     "both": f"{ATTENTION}|{FEED_FORWARD}",
 }
+ALL_LINEAR = "all-linear"
 
 
 class LowRankAdapter(nn.Module):
@@ -150,7 +151,7 @@ def insert(
 
     Args:
         model: changed in place; `Inserted.remove` undoes it.
-        sites: a key of `SITES`, or names that the modules' names end in.
+        sites: what `find_sites` takes.
         kind: one of `KINDS`.
         rank: width between the two layers.
         activation: between them.
@@ -160,7 +161,7 @@ def insert(
     Raises:
         EdgeError: a name matches no linear.
     """
-    found = find_sites(model, sites)
+    found = find_sites(model, sites, train)
     required = {name: p.requires_grad for name, p in model.named_parameters()}
     adapters = {
         name: LowRankAdapter(model.get_submodule(name), rank, kind, activation, scale)
@@ -179,29 +180,43 @@ def insert(
     return Inserted(model, found, trainable, total, required)
 
 
-def find_sites(model: nn.Module, sites: str | Sequence[str]) -> list[str]:
+def find_sites(
+    model: nn.Module, sites: str | Sequence[str], apart: Sequence[str] = ()
+) -> list[str]:
     """Return the names of the linears that `sites` means.
 
+    Args:
+        model: where they are looked for.
+        sites: keys of `SITES`, `ALL_LINEAR`, or ends of modules' names; one or several.
+        apart: modules trained whole, which `ALL_LINEAR` leaves alone, as it does a language
+            model's head.
+
     Raises:
-        EdgeError: a pattern matches none.
+        EdgeError: one of them matches none.
     """
     names = [name for name, module in model.named_modules() if _is_linear(module)]
-    if isinstance(sites, str) and sites in SITES:
-        found = [name for name in names if re.search(rf"(?:{SITES[sites]})$", name)]
-        if not found:
-            raise EdgeError(
-                f"sites: found no {sites} in {type(model).__name__}, expected some; give the ends "
-                f"of names such as {names[0] if names else 'none'}"
-            )
-        return found
     wanted = [sites] if isinstance(sites, str) else list(sites)
-    ends = {end: [n for n in names if n == end or n.endswith(f".{end}")] for end in wanted}
-    if missing := [end for end, matches in ends.items() if not matches]:
+    found = {site: _matches(model, names, site, apart) for site in wanted}
+    if missing := [site for site, matches in found.items() if not matches]:
         raise EdgeError(
-            f"sites: found no linear for {', '.join(missing)}, expected the end of a name such as "
-            f"{names[0] if names else 'none'}"
+            f"sites: found no linear for {', '.join(missing)}, expected {', '.join(SITES)}, "
+            f"{ALL_LINEAR} or the end of a name such as {names[0] if names else 'none'}"
         )
-    return [name for name in names if any(name in matches for matches in ends.values())]
+    return [name for name in names if any(name in matches for matches in found.values())]
+
+
+def _matches(model: Any, names: Sequence[str], site: str, apart: Sequence[str]) -> list[str]:
+    if site in SITES:
+        return [name for name in names if re.search(rf"(?:{SITES[site]})$", name)]
+    if site != ALL_LINEAR:
+        return [name for name in names if name == site or name.endswith(f".{site}")]
+    outputs = getattr(model, "get_output_embeddings", lambda: None)()
+    return [
+        name
+        for name in names
+        if not any(f"{name}.".startswith(f"{module}.") for module in apart)
+        and (outputs is None or model.get_submodule(name) is not outputs)
+    ]
 
 
 def _is_linear(module: nn.Module) -> bool:

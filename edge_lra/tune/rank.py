@@ -15,10 +15,10 @@ import torch
 from edge_lra.adapters.algebra.svd import Decomposition, decompose
 from edge_lra.adapters.kinds import LowRank
 from edge_lra.errors import EdgeError
-from edge_lra.tune.data import Data, fold
-from edge_lra.tune.fit import Score, Step, Trainer, evaluate
+from edge_lra.tune.data import Data, fold, split
+from edge_lra.tune.fit import Step, Trainer, evaluate
 from edge_lra.tune.module import LowRankAdapter
-from edge_lra.tune.subject import Subject, make_subject
+from edge_lra.tune.subject import KINDS, Subject, make_subject
 from edge_lra.tune.tune import TuneRequest, open_data
 
 RANKS = (1, 2, 4, 8, 16)
@@ -72,7 +72,8 @@ def choose_rank(
     """Measure candidate ranks by cross-validation over the training rows.
 
     Args:
-        request: what is trained; its rank and output folder are not used.
+        request: what is trained; its rank and output folder are not used. Its share for validation
+            is taken from the rows that a fold trains on.
         ranks: candidates.
         folds: parts that are held out in turn.
         method: "truncate" trains once a fold at the largest rank and truncates every site's
@@ -94,24 +95,19 @@ def choose_rank(
     found: dict[int, list[float]] = {rank: [] for rank in ranks}
     energies: list[int] = []
     done = 0
-    for rows in parts:
+    for places, held in parts:
         for rank in ranks if method == "train" else ranks[-1:]:
-            form = replace(request.form, rank=rank)
-            subject = make_subject(
-                request.model, request.task, form, data.labels, request.settings.seed
-            )
-            trainer = Trainer(subject, data.examples, *rows, request.settings, pad_id)
-            trainer.fit(_part(step, done, runs))
+            trainer = _train(request, rank, data, pad_id, places, _part(step, done, runs))
             done += 1
             if method == "train":
-                score = _score(trainer, data, rows[1])
-                found[rank].append(score.accuracy)
+                found[rank].append(_accuracy(trainer, held))
+        subject = trainer.subject  # of the largest rank
         spectra = {} if _nonlinear(request) else decompositions(subject)
         energies += [spectrum.rank_for(ENERGY) for spectrum in spectra.values()]
         if method == "truncate":
             for rank in ranks:
                 with truncated(subject, spectra, rank):
-                    found[rank].append(_score(trainer, data, rows[1]).accuracy)
+                    found[rank].append(_accuracy(trainer, held))
     candidates = [_candidate(rank, found[rank]) for rank in ranks]
     chosen, best = one_standard_error(candidates)
     spectrum = (round(statistics.median(energies)), max(energies)) if energies else (0, 0)
@@ -119,8 +115,6 @@ def choose_rank(
 
 
 def _nonlinear(request: TuneRequest) -> bool:
-    from edge_lra.tune.subject import KINDS
-
     form = KINDS[request.form.kind]
     activation = request.form.activation or (form[1] if form else "linear")
     return activation != "linear"
@@ -137,8 +131,30 @@ def _part(step: Step | None, run: int, runs: int) -> Step | None:
     return part
 
 
-def _score(trainer: Trainer, data: Data, places: Sequence[int]) -> Score:
-    return evaluate(trainer.model, data.examples, places, trainer.pad_id, trainer.device)
+def _train(
+    request: TuneRequest,
+    rank: int,
+    data: Data,
+    pad_id: int,
+    places: Sequence[int],
+    step: Step | None,
+) -> Trainer:
+    """Train at a rank on some rows; of these a share decides which epoch is kept.
+
+    The rows that are held out decide nothing: they would flatter what they then measure.
+    """
+    seed = request.settings.seed
+    rows = split(data.examples, request.validation, seed, places)
+    form = replace(request.form, rank=rank)
+    subject = make_subject(request.model, request.task, form, data.labels, seed)
+    trainer = Trainer(subject, data.examples, *rows, request.settings, pad_id)
+    trainer.fit(step)
+    return trainer
+
+
+def _accuracy(trainer: Trainer, places: Sequence[int]) -> float:
+    model, examples, device = trainer.model, trainer.examples, trainer.device
+    return evaluate(model, examples, places, trainer.pad_id, device).accuracy
 
 
 def _candidate(rank: int, accuracies: Sequence[float]) -> Candidate:

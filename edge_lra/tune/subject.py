@@ -14,7 +14,7 @@ from torch import nn
 from edge_lra.errors import EdgeError
 from edge_lra.places import resolve_model
 from edge_lra.tune.files import is_layers, load_adapter, save_adapter
-from edge_lra.tune.module import insert
+from edge_lra.tune.module import ALL_LINEAR, SITES, find_sites, insert
 
 TASKS = {
     "sequence-classification": ("AutoModelForSequenceClassification", "SEQ_CLS"),
@@ -96,6 +96,7 @@ class Subject:
     def _check(self, folder: Path) -> None:
         """Load what was written anew and compare an output."""
         fresh, _ = load_base(self.base, self.task, self.labels)
+        fresh.config.pad_token_id = self.model.config.pad_token_id
         ids = torch.arange(2, 8).reshape(1, 6)
         if is_layers(folder):
             load_adapter(fresh, folder)
@@ -184,22 +185,23 @@ def make_subject(base: str, task: str, form: Form, labels: Sequence[str], seed: 
         return Subject(_with_lora(model, task, form, heads), base, task, form, heads, tuple(labels))
     kind, activation = layers
     form = replace(form, activation=form.activation or activation)
-    sites: Any = form.sites or "both"
-    sites = sites[0] if len(sites) == 1 else sites
-    insert(model, sites, kind, form.rank, str(form.activation), train=heads)
+    insert(model, form.sites or "both", kind, form.rank, str(form.activation), train=heads)
     return Subject(model, base, task, form, heads, tuple(labels))
 
 
 def _with_lora(model: Any, task: str, form: Form, heads: Sequence[str]) -> Any:
     from peft import LoraConfig, get_peft_model
 
-    targets: Any = list(form.sites) or None
+    roles = [site for site in form.sites if site in (*SITES, ALL_LINEAR)]
+    targets = [site for site in form.sites if site not in roles]
+    if roles:
+        targets += find_sites(model, roles, heads)
     config = LoraConfig(
         task_type=TASKS[task][1],
         r=form.rank,
         lora_alpha=form.alpha or 2 * form.rank,
         lora_dropout=form.dropout,
-        target_modules="all-linear" if targets == ["all-linear"] else targets,
+        target_modules=targets or None,
         modules_to_save=list(heads) or None,
     )
     with warnings.catch_warnings():

@@ -117,8 +117,7 @@ def tune(request: TuneRequest, step: Step | None = None) -> Tuned:
         resumed = trainer.resume() if request.resume else 0
         history = trainer.fit(step)
         subject.save(folder)
-        if data.labels:
-            write_labels(folder, data.labels)
+        write_labels(folder, data.labels)
     shutil.rmtree(checkpoint, ignore_errors=True)
     sizes = (len(rows[0]), len(rows[1]))
     return Tuned(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import textwrap
 from pathlib import Path
 
@@ -11,16 +10,19 @@ from peft.utils.peft_types import PeftType
 
 from edge_lra.adapters.kinds import METHODS
 from tests.adapters.matrix import CONFIGS, Case, cases
+from tests.adapters.values import Value, values
 
+VERDICTS = ("honoured", "inert", "refused")
 INTRODUCTION = """# Which adapters are read
 
-Every option of PEFT's configs is honoured, has no effect on a trained adapter, or is refused by its
-name. The tables are written from the tests that hold each against PEFT
-(`python -m tests.adapters.document`): merged weights within 1e-6 of `merge_and_unload` in float32
-(DoRA, OFT and BOFT 1e-5), factors beside the base within 1e-5 of the unmerged model.
+Every option of PEFT's configs, by the values it may have, is honoured, has no effect on a trained
+adapter (inert), or is refused by its name. The tables are written from the tests that hold each
+against PEFT (`python -m tests.adapters.document`): merged weights within 1e-6 of `merge_and_unload`
+in float32 (DoRA, OFT and BOFT 1e-5), factors beside the base within 1e-5 of the unmerged model.
 
-A number says in how many of those tests the option is set. Where PEFT merges an adapter into a
-weight that embedding and head share, both change; its unmerged model adapts one. Here the two part.
+A number says in how many of those adapters an option has a value. Where PEFT merges an adapter into
+a weight that embedding and head share, both change; its unmerged model adapts one. Here the two
+part.
 """
 LAYERS_TEXT = """
 ## Two fully connected layers
@@ -53,17 +55,20 @@ def document() -> str:
     parts = [INTRODUCTION, _places(every)]
     for kind, config in CONFIGS.items():
         own = [case for case in every if case.kind == kind]
-        lines = [f"\n## {kind}\n", "| option | | tests |", "|---|---|---|"]
+        lines = [f"\n## {kind}\n", f"| option | {' | '.join(VERDICTS)} |", "|---|---|---|---|"]
         for option in sorted(field.name for field in dataclasses.fields(config)):
-            said = METHODS[kind].rules.says(option)
-            if said == "refused":
-                said = f"refused unless `{json.dumps(METHODS[kind].rules.refused[option])}`"
-            count = sum(option in case.options or option in case.shows for case in own)
-            lines.append(f"| `{option}` | {said} | {count or ''} |")
+            found = values(kind, option)
+            cells = [_cell([v for v in found if v.said == said], own) for said in VERDICTS]
+            lines.append(f"| `{option}` | {' | '.join(cells)} |")
         parts.append("\n".join(lines) + "\n")
     refused = sorted({str(kind.value) for kind in PeftType} - METHODS.keys())
     text = textwrap.fill(f"Refused by `peft_type`: {', '.join(refused)}.", 100)
     return "".join([*parts, f"\n{text}\n", LAYERS_TEXT])
+
+
+def _cell(found: list[Value], own: list[Case]) -> str:
+    counts = [(v.label, v.shown_by(own) if v.said == "honoured" else 0) for v in found]
+    return ", ".join(f"{label} ({count})" if count else label for label, count in counts)
 
 
 PLACES = {

@@ -129,6 +129,7 @@ def cases() -> Iterator[Case]:
     yield from _elsewhere()
     yield from _whole_tensors()
     yield from _other_kinds()
+    yield from _whole_beside_other_kinds()
 
 
 PATTERNS = {"rank_pattern": {"layer.1.attention.self.query": 2}, "alpha_pattern": {"dense": 3}}
@@ -209,7 +210,7 @@ def _linear() -> Iterator[Case]:
         exclude_modules=["layers.0.self_attn.k_proj"],
     )
     yield lora("roberta", ["query"], "name", name="other")
-    for init in (False, "gaussian", "orthogonal", "eva"):
+    for init in (False, "gaussian", "orthogonal", "eva", "mica"):
         yield lora("bert", ["query"], "init_lora_weights", init_lora_weights=init)
     yield lora("llama", ["q_proj"], "lora_dropout", lora_dropout=0.3)
 
@@ -248,6 +249,17 @@ def _elsewhere() -> Iterator[Case]:
         target_parameters=["mlp.experts.gate_up_proj"],
         factored=False,
     )
+    for end in ("", ".down_proj"):  # patterns are of the parameter's name, not of its module's
+        yield lora(
+            "gpt-oss",
+            ["q_proj"],
+            "target_parameters",
+            *(["rank_pattern", "alpha_pattern"] if end else ["unmatched"]),
+            target_parameters=["mlp.experts.down_proj"],
+            rank_pattern={"mlp.experts" + end: 2},
+            alpha_pattern={"mlp.experts" + end: 9},
+            factored=False,
+        )
 
 
 def _whole_tensors() -> Iterator[Case]:
@@ -257,6 +269,7 @@ def _whole_tensors() -> Iterator[Case]:
     yield lora(
         "llama-tied", ["q_proj"], "modules_to_save", "tied", modules_to_save=["embed_tokens"]
     )
+    yield lora("bert", ["query"], "bias", "task_type", bias="all", task_type="SEQ_CLS")
     for bias in ("all", "lora_only"):
         yield lora("bert", ["query"], "bias", bias=bias)
         yield lora("gpt2", ["c_attn"], "bias", bias=bias, fan_in_fan_out=True, factored=False)
@@ -359,7 +372,6 @@ def _other_kinds() -> Iterator[Case]:
     ):
         yield other("OFT", "bert", ["query"], next(iter(options)), oft_block_size=4, **options)
     yield other("OFT", "bert", ["query"], "r", r=4, oft_block_size=0)
-    yield other("OFT", "vit", ["projection"], oft_block_size=4)
     yield other("OFT", "bert", ["word_embeddings"], oft_block_size=4)
     yield other("BOFT", "vit", ["projection"], boft_block_size=4)
     factors = {"boft_n_butterfly_factor": 2}  # PEFT makes it 1 without its CUDA extension
@@ -373,6 +385,24 @@ def _other_kinds() -> Iterator[Case]:
         boft_block_num=4,
         boft_block_size=0,
         bias="boft_only",
+    )
+
+
+def _whole_beside_other_kinds() -> Iterator[Case]:
+    """Options that all kinds share, and the values of theirs that no other case has."""
+    own: dict[str, dict[str, Any]] = {
+        "LOHA": {}, "LOKR": {}, "IA3": {"feedforward_modules": []},
+        "VERA": {"bias": "all"}, "OFT": {"bias": "all", "oft_block_size": 4},
+        "BOFT": {"bias": "all", "boft_block_size": 4},
+    }  # fmt: skip
+    for kind, options in own.items():
+        yield other(
+            kind, "bert", ["query"], "modules_to_save", modules_to_save=["classifier"], **options
+        )
+    given = {"feedforward_modules": r".*output\.dense", "factored": False}
+    yield other("IA3", "bert", ["key", "output.dense"], "feedforward_modules", **given)
+    yield other(
+        "IA3", "bert", None, "feedforward_modules", feedforward_modules=None, factored=False
     )
 
 

@@ -302,3 +302,13 @@ def test_the_sites_that_a_base_lacks_are_counted(plain: tuple[Path, PeftModel]) 
     base = {name: info for name, info in infos(bert()).items() if "layer.1" not in name}
     with pytest.raises(EdgeError, match=r"\(and \d more of 9 sites\): found no weight"):
         read_adapter(plain[0], "a", base, HEAD)
+
+
+def test_two_modules_that_are_one_of_the_base_are_refused(plain: tuple[Path, PeftModel]) -> None:
+    """Another adapter's tensors, named without the prefix, must not be left out."""
+    file = plain[0] / "adapter_model.safetensors"
+    tensors = load_file(file)
+    bare = {key.replace("model.bert.", "model."): value * 2 for key, value in tensors.items()}
+    save_file(tensors | bare, file)
+    with pytest.raises(EdgeError, match="found another module that is also"):
+        read_adapter(plain[0], "a", infos(bert()), HEAD)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from click.testing import CliRunner
 from safetensors.numpy import load_file, save_file
 
 from edge_lra.adapters.lora_file import open_lora
+from edge_lra.adapters.write import read_labels, write_labels
 from edge_lra.cli import main
+from tests.adapters.matrix import lora, make
 from tests.cli.documents import document
 
 Refused = Callable[..., str]
@@ -80,6 +83,47 @@ def test_extract_keeps_whole_what_is_no_linear(tiny: Path) -> None:
     assert found["whole_tensors"] == [f"{norm}.bias", f"{norm}.weight"]
     config = json.loads(Path("lora/adapter_config.json").read_text())
     assert config["modules_to_save"] == [norm]
+
+
+def tuned_copy(folder: Path) -> Path:
+    """Return a copy of the base in which a weight of full rank differs."""
+    shutil.copytree(folder / "model", folder / "tuned")
+    file = folder / "tuned/model.safetensors"
+    tensors = load_file(file)
+    name = "encoder.layer.0.output.dense.weight"
+    noise = np.random.default_rng(0).standard_normal(tensors[name].shape, np.float32)
+    save_file(tensors | {name: tensors[name] + noise}, file, {"format": "pt"})
+    return folder / "tuned"
+
+
+def test_a_convolution_is_refused_for_its_kernel_would_be_lost(
+    tiny: Path, refused: Refused
+) -> None:
+    _, place = make(lora("vit", ["projection"]), tiny)
+    for command in (("compress", str(place), "--rank", "2"), ("combine", str(place))):
+        line = refused("adapter", *command, "--out", "new")
+        assert "projection: found a convolution's factors" in line
+    (site,) = document("inspect", str(place))["measures"]
+    assert site["rank"] == 4
+
+
+def test_an_energy_that_the_largest_rank_cuts_short_is_said(tiny: Path) -> None:
+    tuned_copy(tiny)
+    command = ["adapter", "extract", "model", "tuned", "--energy", "0.9", "--out", "lora"]
+    cut = CliRunner().invoke(main, [*command, "--max-rank", "2"])
+    assert "1 of 1 sites keep less than 0.9 of their energy at rank 2" in cut.stderr
+    assert "Note" not in CliRunner().invoke(main, [*command, "--force"]).stderr
+
+
+def test_an_extracted_classifier_brings_the_names_of_its_outputs(tiny: Path) -> None:
+    file = tuned_copy(tiny) / "config.json"
+    config = json.loads(file.read_text()) | {
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": {"0": "bad", "1": "good"},
+    }
+    file.write_text(json.dumps(config))
+    document("adapter", "extract", "model", "tuned", "--rank", "1", "--out", "lora")
+    assert read_labels(tiny / "lora") == ("bad", "good")
 
 
 def test_combine_weighs_its_adapters(tiny: Path) -> None:
@@ -168,3 +212,45 @@ def test_adapters_with_different_heads_are_not_combined(tiny: Path, refused: Ref
     document(*combine, "--heads", "mean", "--out", "new")
     mean = open_lora("new").whole["classifier.bias"]
     np.testing.assert_allclose(mean, open_lora("adapter").whole["classifier.bias"] + 0.5, atol=1e-6)
+
+
+def test_what_is_made_of_an_adapter_keeps_the_names_of_its_outputs(
+    tiny: Path, refused: Refused
+) -> None:
+    write_labels(tiny / "adapter", ["bad", "good"])
+    for command in (
+        ("compress", "adapter", "--rank", "2"),
+        ("combine", "adapter:0.5", "adapter:0.5"),
+        ("convert", "adapter", "--to", "peft"),
+    ):
+        document("adapter", *command, "--out", "new", "--force")
+        assert read_labels(tiny / "new") == ("bad", "good")
+    export = ("export", "--model", "model", "--adapter", "new", "--no-verify", "--out", "x.edge")
+    assert document(*export)["manifest"]["labels"] == ["bad", "good"]
+    write_labels(tiny / "new", ["good", "bad"])
+    line = refused("adapter", "combine", "adapter", "new", "--out", "sum")
+    assert "found bad, good and good, bad in the adapters" in line
+
+
+def copied(tiny: Path, name: str, drop: str = "") -> Path:
+    """Copy the adapter, its modules without a prefix."""
+    (tiny / name).mkdir()
+    tensors = load_file(tiny / "adapter/adapter_model.safetensors")
+    found = {key.replace(f"model.{drop}", "model."): v for key, v in tensors.items()}
+    save_file(found, tiny / name / "adapter_model.safetensors")
+    config = (tiny / "adapter/adapter_config.json").read_text()
+    (tiny / name / "adapter_config.json").write_text(config)
+    return tiny / name
+
+
+def test_modules_with_and_without_a_prefix_are_not_combined(tiny: Path, refused: Refused) -> None:
+    copied(tiny, "other", "bert.")
+    line = refused("adapter", "combine", "adapter", "other", "--out", "new")
+    assert "expected modules of one model class" in line
+
+
+def test_the_size_before_is_the_adapters_own(tiny: Path) -> None:
+    command = ("adapter", "compress", "adapter", "--rank", "2", "--force", "--out", "new")
+    before = document(*command)["bytes_before"]
+    (tiny / "adapter/optimizer.pt").write_bytes(bytes(1000))
+    assert document(*command)["bytes_before"] == before

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from safetensors.numpy import load_file
 
 from edge_lra.cli import main
 from edge_lra.runner import Runner
@@ -43,6 +44,19 @@ def test_what_is_tuned_exports_and_answers_with_its_labels(
     assert metrics["adapter_survival"] == pytest.approx(1, abs=0.1)
     answers = Runner.load("b.edge").classify(["a good film", "a bad film"])
     assert [answer.label for answer in answers] == ["up", "down"]
+
+
+@pytest.mark.parametrize("kind", ["lora", "serial"])
+@pytest.mark.parametrize(
+    ("sites", "count"), [(["ffn-output"], 2), (["both", "query"], 6), (["all-linear"], 13)]
+)
+def test_sites_are_named_by_role_for_every_kind(
+    tiny: Path, data: Path, kind: str, sites: list[str], count: int
+) -> None:
+    options = [word for site in sites for word in ("--sites", site)]
+    document(*TUNE, "--epochs", "1", "--kind", kind, *options)
+    keys = load_file("new/adapter_model.safetensors")
+    assert sum(key.endswith(("lora_A.weight", "adapter_down.weight")) for key in keys) == count
 
 
 def test_a_bottleneck_is_not_merged_and_it_is_said_why(

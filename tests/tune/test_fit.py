@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from peft import PeftModel
 from safetensors.numpy import load_file, save_file
 
 from edge_lra.errors import EdgeError
-from edge_lra.tune.data import batches, fold, read_data, split
+from edge_lra.tune import rank as rank_module
+from edge_lra.tune.data import Example, batches, fold, read_data, split
 from edge_lra.tune.fit import Score, Settings, Trainer
 from edge_lra.tune.rank import Candidate, choose_rank, one_standard_error
 from edge_lra.tune.subject import Form
@@ -97,16 +99,33 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
 def test_a_checkpoint_of_another_run_is_refused(
     tiny: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    epoch = Trainer._epoch
+
+    def interrupted(trainer: Trainer, step: Any) -> None:
+        if trainer.history:
+            raise KeyboardInterrupt
+        epoch(trainer, step)
+
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_stalled", lambda _: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
+        patch.setattr(Trainer, "_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
             tune(request(tiny))
-    trained = request(tiny, resume=True)
-    folder = tiny / "new.checkpoint"
-    folder.mkdir()
-    (folder / "checkpoint.pt").write_bytes(b"nothing")
+    shutil.copytree(tiny / "model", tiny / "other")
+    rows = data.read_text()
+    changed = rows.replace("good", "bad .")
+    for options, text, what in (
+        ({"model": str(tiny / "other")}, rows, "base"),
+        ({"settings": replace(SETTINGS, seed=1)}, rows, "settings"),
+        ({"form": Form(rank=4, sites=("query",))}, rows, "form"),
+        ({}, changed, "data"),
+        ({"validation": 0.2}, rows, "rows"),
+    ):
+        data.write_text(text)
+        with pytest.raises(EdgeError, match=f"found other {what} than this run's"):
+            tune(request(tiny, resume=True, **options))
+    (tiny / "new.checkpoint/checkpoint.pt").write_bytes(b"nothing")
     with pytest.raises(EdgeError, match="damaged checkpoint"):
-        tune(trained)
+        tune(request(tiny, resume=True))
 
 
 def test_training_stops_when_validation_no_longer_gains(tiny: Path, data: Path) -> None:
@@ -142,7 +161,7 @@ BAD = {
     "one class": ("text\tlabel\nfine\tup\nbad\tup\n", "found one label, 'up', on all 2 rows"),
     "an empty row": ("text\tlabel\nfine\tup\n \tdown\n", "row 2: found no text"),
     "no rows": ("text\tlabel\n", "found no text"),
-    "one row a class": ("text\tlabel\nfine\tup\nbad\tdown\n", "expected some beside the 2 kept"),
+    "one row a class": ("text\tlabel\nfine\tup\nbad\tdown\n", "expected two of a class or more"),
 }
 
 
@@ -166,6 +185,33 @@ def test_every_class_is_split_in_the_same_share(tiny: Path, data: Path) -> None:
     assert all(sum(examples[place].label or 0 for place in part) == 6 for part in parts)
     once = [place for group in batches(examples, train, 5, 0) for place in group]
     assert sorted(once) == train and once != train
+
+
+def test_a_class_of_one_row_is_trained_on() -> None:
+    examples = [Example((1,), label) for label in (0, 0, 0, 1)]
+    train, kept = split(examples, 0.5, seed=0)
+    assert 3 in train and len(kept) == 2
+
+
+@pytest.mark.parametrize("method", ["truncate", "train"])
+def test_the_rows_that_measure_a_rank_choose_no_epoch(
+    tiny: Path, data: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used, measured = [], []
+
+    def fit(trainer: Trainer, step: Any) -> None:
+        used.append({*trainer.train, *trainer.validation})
+        assert trainer.validation and not {*trainer.train} & {*trainer.validation}
+
+    def accuracy(_: Trainer, places: list[int]) -> float:
+        measured.append(set(places))
+        assert used[-1] | measured[-1] == set(range(48)) and not used[-1] & measured[-1]
+        return 0.5
+
+    monkeypatch.setattr(Trainer, "fit", fit)
+    monkeypatch.setattr(rank_module, "_accuracy", accuracy)
+    choose_rank(request(tiny), [1, 4], folds=3, method=method)
+    assert len(measured) == 6
 
 
 def test_the_smallest_rank_within_one_standard_error_is_chosen() -> None:
@@ -232,3 +278,28 @@ def test_a_base_without_its_pooler_is_refused(tiny: Path, data: Path) -> None:
     save_file(kept, file, {"format": "pt"})
     with pytest.raises(EdgeError, match=r"found no bert\.pooler\.dense\.bias"):
         tune(request(tiny))
+
+
+@pytest.mark.parametrize("kind", ["lora", "serial"])
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_classifier_on_a_decoder_without_a_padding_token_is_trained(
+    tiny: Path, data: Path, family: str, kind: str
+) -> None:
+    torch.manual_seed(0)
+    if family == "gpt2":
+        config: Any = transformers.GPT2Config(
+            vocab_size=19, n_embd=16, n_layer=1, n_head=2, n_positions=20, bos_token_id=2,
+            eos_token_id=3, initializer_range=0.3,
+        )  # fmt: skip
+    else:
+        config = transformers.LlamaConfig(
+            vocab_size=19, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+            intermediate_size=24, initializer_range=0.3,
+        )  # fmt: skip
+    assert config.pad_token_id is None
+    transformers.AutoModel.from_config(config).save_pretrained(tiny / "model")
+    sites = {"gpt2": ("attn.c_proj",), "llama": ("o_proj",)}[family]
+    settings = replace(SETTINGS, epochs=16, patience=16)
+    found = tune(request(tiny, form=Form(kind, 4, sites), settings=settings))
+    assert found.best.validation.accuracy == 1.0
+    assert any("score.weight" in name for name in weights(found.out))

@@ -99,12 +99,20 @@ def test_removing_leaves_no_trace() -> None:
         ("ffn-output", 2),
         ("both", 4),
         (["query", "layer.1.attention.self.key"], 3),
+        (["ffn-output", "query"], 4),
+        ("all-linear", 14),
     ],
 )
 def test_sites_are_found_by_role_or_by_the_end_of_a_name(
     sites: str | list[str], count: int
 ) -> None:
     assert len(insert(bert(), sites, "parallel", 2).sites) == count
+
+
+def test_all_linears_are_those_that_are_no_head() -> None:
+    names = insert(bert(), "all-linear", "parallel", 2, train=["classifier"]).sites
+    assert len(names) == 13 and "bert.pooler.dense" in names
+    assert len(insert(gpt2(), "all-linear", "parallel", 2).sites) == 8
 
 
 @pytest.mark.parametrize(

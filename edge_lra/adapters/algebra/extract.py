@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from edge_lra.adapters.algebra.svd import Decomposition, decompose_large
+from edge_lra.adapters.algebra.svd import Decomposition, decompose_large, squared_norm
 from edge_lra.adapters.kinds import LowRank
 from edge_lra.adapters.names import EMBEDDING_PARTS, LINEAR_HEADS, is_conv1d
 from edge_lra.adapters.saved import Array
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
+from edge_lra.task import config_labels, peft_task_type
 
 HELD_BYTES = 160 << 20  # a smaller difference is read once and held
 CHUNK_BYTES = 16 << 20
 HEADS = ("classifier", "score", "pre_classifier", "qa_outputs")  # kept whole, as PEFT keeps them
-# PEFT's task_type by the end of an architecture's name.
-TASK_TYPES = {
-    "ForSequenceClassification": "SEQ_CLS",
-    "ForTokenClassification": "TOKEN_CLS",
-    "ForQuestionAnswering": "QUESTION_ANS",
-    "ForCausalLM": "CAUSAL_LM",
-    "LMHeadModel": "CAUSAL_LM",
-}
 
 
 @dataclass(frozen=True)
@@ -126,10 +119,23 @@ def settings(result: Result, base: str, tuned: Checkpoint) -> tuple[dict[str, An
         "base_model_name_or_path": base,
         "fan_in_fan_out": result.transposed,
         "modules_to_save": apart or None,
-        "task_type": next((t for end, t in TASK_TYPES.items() if named[0].endswith(end)), None),
+        "task_type": peft_task_type(named[0]),
         "bias": "lora_only" if modules & result.sites.keys() else "none",
     }
     return config, replace(result, whole=whole)
+
+
+def labels(config: Mapping[str, Any], tuned: Checkpoint) -> tuple[str, ...] | None:
+    """Return the names that the tuned model gives the outputs of its head, where it has one.
+
+    Args:
+        config: the extracted adapter's settings.
+        tuned: the tuned model.
+    """
+    given = tuned.config.get("id2label")
+    if config["task_type"] not in ("SEQ_CLS", "TOKEN_CLS") or not given:
+        return None
+    return config_labels(tuned.config, len(given))
 
 
 def match(base: Checkpoint, tuned: Checkpoint) -> dict[str, str | None]:
@@ -197,7 +203,7 @@ def difference(
             yield start, rows - base.rows(known, start, start + len(rows))
 
     for _, rows in base.row_chunks(known, CHUNK_BYTES):
-        norm += float(np.vdot(rows, rows))
+        norm += squared_norm(rows)
     chunks: Callable[[], Iterator[tuple[int, Array]]] = stream
     if 4 * math.prod(shape) <= HELD_BYTES:
         held = np.concatenate([rows for _, rows in stream()])

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_lra.adapters.algebra.svd import decompose
+from edge_lra.adapters.algebra.svd import decompose, squared_norm
 from edge_lra.adapters.lora_file import LoraFile
-from edge_lra.adapters.names import find_rename
+from edge_lra.adapters.names import find_rename, tied_heads
 from edge_lra.checkpoint import Checkpoint
 
 BARS = "▁▂▃▄▅▆▇█"
@@ -45,8 +45,7 @@ def measure(lora: LoraFile, base: Checkpoint | None = None) -> list[Measure]:
     modules = sorted(lora.sites)
     names = {}
     if base is not None:
-        rename = find_rename(lora.saved.file, [f"{m}.weight" for m in modules], base.tensors)
-        names = {module: rename(f"{module}.weight") for module in modules}
+        names = base_names(lora, base)
     found = []
     for module in modules:
         update = lora.sites[module]
@@ -54,8 +53,8 @@ def measure(lora: LoraFile, base: Checkpoint | None = None) -> list[Measure]:
         norm = math.sqrt(parts.energy)
         relative = None
         if base is not None:
-            rows = (part for _, part in base.row_chunks(names[module]))
-            size = math.sqrt(sum(float(np.vdot(part, part)) for part in rows))
+            rows = (part.reshape(len(part), -1) for _, part in base.row_chunks(names[module]))
+            size = math.sqrt(sum(map(squared_norm, rows)))
             relative = norm / size if size else None
         largest = parts.values[0] or 1.0
         spectrum = [round(float(value / largest), 6) for value in parts.values]
@@ -63,6 +62,20 @@ def measure(lora: LoraFile, base: Checkpoint | None = None) -> list[Measure]:
         rank, scale = len(update.down), update.scale
         found.append(Measure(module, rank, scale, norm, relative, effective, spectrum))
     return found
+
+
+def base_names(lora: LoraFile, base: Checkpoint) -> dict[str, str]:
+    """Return the base's weight of each module; of a head that shares one, the embedding's.
+
+    Raises:
+        EdgeError: the base is another one.
+    """
+    ties = tied_heads(base.tensors)
+    known = {head: base.tensors[name] for head, name in ties.items()} | dict(base.tensors)
+    wanted = {module: f"{module}.weight" for module in lora.sites}
+    rename = find_rename(lora.saved.file, wanted.values(), known)
+    found = {m: next(n for n in (rename(w), w) if n in known) for m, w in wanted.items()}
+    return {module: ties.get(name, name) for module, name in found.items()}
 
 
 def sparkline(spectrum: list[float]) -> str:

@@ -46,19 +46,16 @@ def input_roots(
         raise EdgeError(
             f"{model}: found no tokenizer, expected one to read the text; use a whole checkpoint"
         ) from None
+    base.eval()
     moments: dict[str, Array] = {}
-    hooks = [
+    for module in modules:
         _find(base, module, model).register_forward_pre_hook(_collect(moments, module))
-        for module in modules
-    ]
     with torch.no_grad():
         for place, text in enumerate(texts):
             tokens = tokenizer(text, return_tensors="pt", truncation=True, max_length=MAX_TOKENS)
-            base.eval()(**tokens)
+            base(**tokens)
             if progress:
                 progress(place + 1, len(texts))
-    for hook in hooks:
-        hook.remove()
     return {module: roots(moment) for module, moment in moments.items()}
 
 

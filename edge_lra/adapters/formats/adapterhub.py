@@ -20,6 +20,7 @@ from edge_lra.adapters.kinds.rules import Rules, factor, positive
 from edge_lra.adapters.saved import Array, Saved
 from edge_lra.errors import EdgeError
 from edge_lra.places import ADAPTER_CONFIG
+from edge_lra.task import peft_task_type
 from edge_lra.tensor_files import TensorFile, open_tensor_file, read_config
 
 WEIGHTS = ("adapter.safetensors", "model_adapter.safetensors", "pytorch_adapter.bin")
@@ -50,11 +51,6 @@ RULES = Rules(
         "vera_d": None,
     },
 )
-TASKS = {
-    "ForSequenceClassification": "SEQ_CLS",
-    "ForTokenClassification": "TOKEN_CLS",
-    "ForQuestionAnswering": "QUESTION_ANS",
-}
 
 
 class AdapterHub:
@@ -125,10 +121,9 @@ def read_head(place: Place) -> tuple[dict[str, Part], dict[str, Any]]:
         )
     config = place.folder / "head_config.json"
     name = read_config(config).get("model_class") if config.is_file() else None
-    task = next((task for end, task in TASKS.items() if str(name).endswith(end)), None)
     modules = sorted({key.partition(".")[0] for key in file.tensors})
     whole = {key: part_of(file, key) for key in sorted(file.tensors)}
-    return whole, {"task_type": task, "modules_to_save": modules}
+    return whole, {"task_type": peft_task_type(str(name)), "modules_to_save": modules}
 
 
 def _read_lora(

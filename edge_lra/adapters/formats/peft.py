@@ -15,6 +15,7 @@ from edge_lra.adapters.formats.format import Base
 from edge_lra.adapters.formats.place import Place
 from edge_lra.adapters.formats.torchtune import KEYS as NATIVE
 from edge_lra.adapters.saved import PEFT_PREFIX, Saved, find_weights, read_tensors
+from edge_lra.adapters.write import read_labels, write_labels
 from edge_lra.errors import EdgeError
 from edge_lra.places import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
@@ -109,7 +110,7 @@ def _has_weights(folder: Path) -> bool:
 
 
 def write_folder(folder: Path, saved: Saved, prefix: str) -> None:
-    """Write adapter_config.json and adapter_model.safetensors, float32."""
+    """Write adapter_config.json, adapter_model.safetensors in float32, and its labels."""
     from safetensors.numpy import save
 
     tensors = {
@@ -121,3 +122,4 @@ def write_folder(folder: Path, saved: Saved, prefix: str) -> None:
     document = json.dumps(dict(saved.config), indent=2, sort_keys=True)
     (folder / ADAPTER_WEIGHTS[0]).write_bytes(save(tensors))
     (folder / ADAPTER_CONFIG).write_text(document + "\n", encoding="utf-8")
+    write_labels(folder, read_labels(saved.path))

@@ -124,11 +124,7 @@ def _are_ids(ids: object) -> bool:
 
 def place(module: str, options: Options) -> str:
     """Return the tensor a module's factors are for: its weight, or a target parameter."""
-    found = [
-        parameter.rpartition(".")[2]
-        for parameter in options.target_parameters
-        if f".{module}".endswith("." + parameter.rpartition(".")[0])
-    ]
+    found = parameters_in(module, options)
     if len(found) > 1 or module.endswith(".base_layer"):
         raise EdgeError(
             f"target_parameters: found several in {module.removesuffix('.base_layer')}, expected "
@@ -137,9 +133,23 @@ def place(module: str, options: Options) -> str:
     return f"{module}.{found[0] if found else 'weight'}"
 
 
+def parameters_in(module: str, options: Options) -> list[str]:
+    """Return the target parameters that a module holds, by their last name."""
+    return [
+        parameter.rpartition(".")[2]
+        for parameter in options.target_parameters
+        if f".{module}".endswith("." + parameter.rpartition(".")[0])
+    ]
+
+
+def pattern_name(module: str, options: Options) -> str:
+    """Return what rank_pattern and alpha_pattern are held against: PEFT adds the parameter."""
+    return place(module, options) if parameters_in(module, options) else module
+
+
 def check(options: Options, sites: Sites, where: str) -> None:
     """Refuse options whose tensors are not in the file; name patterns that match nothing."""
-    warn_unmatched(options.scale, sites, where)
+    warn_unmatched(options.scale, [pattern_name(site, options) for site in sites], where)
     if options.tokens and not any(TOKENS in parts for parts in sites.values()):
         raise EdgeError(
             f"{where}: trainable_token_indices: found ids, but no {TOKENS} in the weights, "
@@ -208,7 +218,7 @@ def low_rank(site: Site, options: Options) -> LowRank:
             f"{site.where}: found factors {up.shape} and {down.shape}{weight}, expected "
             "(out, rank) and (rank, in); is this adapter for another base?"
         )
-    rank = options.scale.site_rank(site.module)
+    rank = options.scale.site_rank(pattern_name(site.module, options))
     if len(down) != rank:
         raise EdgeError(
             f"{site.where}: found rank {len(down)}, expected {rank} by adapter_config.json; "
@@ -223,7 +233,7 @@ def low_rank(site: Site, options: Options) -> LowRank:
         size = f"{len(up)}x{down.shape[1]}"
         logger.warning("%s: rank %d is larger than its %s weight's", site.where, rank, size)
     contiguous = np.ascontiguousarray
-    scale = options.scale.site_scale(site.module)
+    scale = options.scale.site_scale(pattern_name(site.module, options))
     return LowRank(contiguous(down), contiguous(up), scale, transposed)
 
 
@@ -246,7 +256,7 @@ def experts(site: Site, options: Options) -> Experts:
     down, up = site.take(DOWN[0], UP[0])
     assert site.shape is not None
     count, rows, columns = site.shape
-    rank = options.scale.site_rank(site.module)
+    rank = options.scale.site_rank(pattern_name(site.module, options))
     widths = {(columns, rows): False, (rows, columns): True}
     transposed = widths.get((down.shape[1], len(up)))
     if rows == columns or transposed is None or len(down) != count * rank:
@@ -258,7 +268,7 @@ def experts(site: Site, options: Options) -> Experts:
     return Experts(
         down.reshape(count, rank, -1),
         up.reshape(len(up), rank, count).transpose(2, 0, 1),
-        options.scale.site_scale(site.module),
+        options.scale.site_scale(pattern_name(site.module, options)),
         transposed,
     )
 

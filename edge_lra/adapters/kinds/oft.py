@@ -112,6 +112,11 @@ def read_oft(site: Site, options: OftOptions, _: Mapping[str, Array]) -> Updates
     site.refuse_transposed("OFT")
     embedding = "oft_embedding_R.weight" in site.parts
     (upper,) = site.take("oft_embedding_R.weight" if embedding else "oft_R.weight")
+    if site.shape is not None and math.prod(site.shape[2:]) > 1:
+        raise EdgeError(
+            f"{site.where}: found OFT on a convolution's kernel {site.shape}, expected a linear "
+            "layer; PEFT trains another function than the one it merges, train it with BOFT or LoRA"
+        )
     size = (1 + math.isqrt(1 + 8 * upper.shape[-1])) // 2  # n = size (size - 1) / 2
     skew = skew_symmetric(upper.astype(np.float64), size)
     if options.bound is not None:

@@ -60,13 +60,15 @@ def combine(
     if not all(math.isfinite(weight) and weight for weight in weights):
         raise EdgeError(f"weights: found {weights}, expected finite numbers that are not 0")
     check_bases(files, force)
+    check_modules(files)
     check_ranks(files, method)
+    labels = join_labels(files)
     largest = max(len(f.sites[module].down) for f in files for module in f.sites)
     with adapter_folder(out, force, [f.saved.path for f in files]) as folder:
         whole = join_whole(files, weights, heads)
         pairs = [(weight, f.sites) for weight, f in zip(weights, files, strict=True)]
         sites, errors = run(pairs, method, Settings(rank or largest, density, seed))
-        write_peft(folder, files[0].saved.config, sites, whole)
+        write_peft(folder, files[0].saved.config, sites, whole, labels)
     document: dict[str, Any] = {
         "schema_version": 1,
         "adapters": [
@@ -97,6 +99,18 @@ def check_bases(files: Sequence[LoraFile], force: bool) -> None:
         raise EdgeError("adapters: found fan_in_fan_out true and false, expected one of them")
 
 
+def check_modules(files: Sequence[LoraFile]) -> None:
+    """Refuse adapters of which one names the same modules with a prefix, and one without."""
+    modules = {module: f.saved.path for f in files for module in f.sites}
+    for module, path in sorted(modules.items()):
+        bare = module.partition(".")[2]
+        if bare in modules and modules[bare] != path:
+            raise EdgeError(
+                f"adapters: found {module} in {path} and {bare} in {modules[bare]}, expected "
+                "modules of one model class; load one in the other's class and save it again"
+            )
+
+
 def check_ranks(files: Sequence[LoraFile], method: str) -> None:
     """Refuse `linear` for sites whose ranks differ: factors of two shapes have no sum."""
     if method != "linear":
@@ -107,6 +121,22 @@ def check_ranks(files: Sequence[LoraFile], method: str) -> None:
             raise EdgeError(
                 f"{module}: found ranks {sorted(ranks)}, expected one for --method linear; use cat"
             )
+
+
+def join_labels(files: Sequence[LoraFile]) -> tuple[str, ...] | None:
+    """Return the names of the outputs, where an adapter brings them.
+
+    Raises:
+        EdgeError: two adapters name them differently.
+    """
+    known = list(dict.fromkeys(f.labels for f in files if f.labels))
+    if len(known) > 1:
+        found = " and ".join(", ".join(labels) for labels in known)
+        raise EdgeError(
+            f"labels.json: found {found} in the adapters, expected the same outputs in the same "
+            "order; combine adapters of one task"
+        )
+    return known[0] if known else None
 
 
 def join_whole(files: Sequence[LoraFile], weights: Sequence[float], heads: str) -> dict[str, Array]:

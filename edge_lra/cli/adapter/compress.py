@@ -61,12 +61,13 @@ def compress(adapter: str, out: Path, force: bool, json_to: str | None, **option
                 "raise it"
             )
         kept = truncate(lora.sites, ranks, roots)
-        write_peft(folder, lora.saved.config, kept, lora.whole)
+        write_peft(folder, lora.saved.config, kept, lora.whole, lora.labels)
+    files = {lora.saved.config_file, lora.saved.file}  # a trainer's folder holds much else
     document = {
         "schema_version": 1,
         "adapter": str(source),
         "out": str(out),
-        "bytes_before": folder_bytes(lora.saved.file.parent),
+        "bytes_before": sum(file.stat().st_size for file in files if file.is_file()),
         "bytes_after": folder_bytes(out),
         "sites": [asdict(entry) for entry in report(sites, ranks)],
         "accuracy": accuracy,

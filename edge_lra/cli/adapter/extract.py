@@ -38,7 +38,7 @@ def extract(
     json_to: str | None,
 ) -> None:
     """Write TUNED less BASE as a LoRA; what is no linear weight is kept whole."""
-    from edge_lra.adapters.algebra.extract import Choice, settings
+    from edge_lra.adapters.algebra.extract import Choice, labels, settings
     from edge_lra.adapters.algebra.extract import extract as run
     from edge_lra.adapters.write import adapter_folder, write_peft
     from edge_lra.checkpoint import open_checkpoint
@@ -52,7 +52,7 @@ def extract(
             step = (lambda done, total: progress("weights", done, total)) if progress else None
             result = run(one, other, choice, step)
         config, result = settings(result, base, other)
-        write_peft(folder, config, result.sites, result.whole)
+        write_peft(folder, config, result.sites, result.whole, labels(config, other))
     document: dict[str, Any] = {
         "schema_version": 1,
         "base": base,
@@ -62,6 +62,13 @@ def extract(
         "sites": [asdict(entry) for entry in result.report],
         "whole_tensors": sorted(result.whole),
     }
+    short = sum(entry.kept_energy < (energy or 0.0) - 1e-6 for entry in result.report)
+    if short:
+        click.echo(
+            f"Note: {short} of {len(result.report)} sites keep less than {energy:g} of their "
+            f"energy at rank {max_rank}; raise --max-rank.",
+            err=True,
+        )
     if write_json(document, json_to):
         show(document)
 

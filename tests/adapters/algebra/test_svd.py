@@ -5,7 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from edge_lra.adapters.algebra.svd import decompose, decompose_large, decompose_matrix
+from edge_lra.adapters.algebra.svd import (
+    decompose,
+    decompose_large,
+    decompose_matrix,
+    squared_norm,
+)
 from edge_lra.adapters.algebra.weighting import roots
 from edge_lra.adapters.kinds import LowRank
 
@@ -85,3 +90,9 @@ def test_a_matrix_in_chunks_gives_the_leading_part_of_its_svd() -> None:
     best, kept = product(exact.truncate(8)), product(found.truncate(8))
     assert np.linalg.norm(kept - best) <= 2e-3 * np.linalg.norm(best)
     assert found.kept_energy(8) == pytest.approx(exact.kept_energy(8), abs=1e-5)
+
+
+def test_a_norm_is_exact_where_a_float32_product_is_not() -> None:
+    rows = np.random.default_rng(0).standard_normal((2048, 8192), np.float32)
+    exact = float(sum((row.astype(np.float64) ** 2).sum() for row in rows))
+    assert squared_norm(rows) == pytest.approx(exact, rel=1e-7)
