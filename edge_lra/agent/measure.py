@@ -1,0 +1,104 @@
+"""Answer "measure": load bundles, run one shape, and watch latency and memory.
+
+Request: bundles (their places), shape, threads, runs or null, budget_s, warmup, adapter or null,
+switch (whether to time choosing another adapter).
+
+Answer: latencies_ms by bundle and run; adapters by bundle; imports_s, load_s, first_run_ms;
+memory; switch_ms or null; clocks before and after the timed runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_lra.agent.clocks import read_clocks
+from edge_lra.agent.imports import import_runner
+from edge_lra.agent.memory import Split, Timeline, mapped_mib, peak_rss_mib, split
+
+if TYPE_CHECKING:
+    from edge_lra.runner import Runner
+
+
+def measure(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Measure the request's bundles in this process.
+
+    Raises:
+        EdgeError: a bundle cannot be opened, or has no such adapter.
+    """
+    imports_s = import_runner()
+    from edge_lra.agent.inputs import shape_of, token_inputs
+    from edge_lra.agent.switch import measure_switch
+    from edge_lra.agent.timing import PAUSE_S, Plan, time_in_turns, timed_run
+
+    folders = [Path(place) for place in request["bundles"]]
+    threads, shape = int(request["threads"]), shape_of(request["shape"])
+    timeline = Timeline()
+    timeline.mark("imports")
+    imported = split()
+    with timeline.watch():
+        start = time.perf_counter()
+        runners = [_load(folder, threads, request["adapter"]) for folder in folders]
+        load_s = time.perf_counter() - start
+        loaded = split()
+        timeline.mark("loaded")
+        inputs = [token_inputs(r.path, r.input_names, shape) for r in runners]
+        first_runs_ms = [timed_run(*pair) for pair in zip(runners, inputs, strict=True)]
+        timeline.mark("first run")
+    plan = Plan(
+        request["runs"],
+        float(request["budget_s"]),
+        int(request["warmup"]),
+        PAUSE_S if threads > 1 and len(runners) > 1 else 0.0,
+    )
+    clocks: list[dict[str, Any]] = []
+
+    def steady() -> None:
+        timeline.mark("steady")
+        clocks.append(read_clocks())
+
+    latencies_ms = time_in_turns(runners, inputs, plan, timeline.between_runs, steady)
+    clocks.append(read_clocks())
+    peak_mib = peak_rss_mib()  # before this program's own book-keeping adds to it
+    timeline.sample(with_pss=True)
+    memory = timeline.as_dict() | {
+        "peak_rss_mib": peak_mib,
+        "split": _splits(folders, imported, loaded, split()),
+    }
+    wanted = request.get("switch") and len(runners) == 1
+    return {
+        "imports_s": imports_s,
+        "load_s": load_s,
+        "first_run_ms": first_runs_ms[0],
+        "latencies_ms": latencies_ms,
+        "adapters": [runner.default_adapter for runner in runners],
+        "memory": memory,
+        "switch_ms": measure_switch(runners[0], inputs[0]) if wanted else None,
+        "clocks": clocks,
+    }
+
+
+def _load(folder: Path, threads: int, adapter: str | None) -> Runner:
+    from edge_lra.agent.inputs import pick_adapter
+    from edge_lra.runner import Runner
+
+    runner = Runner.load(folder, threads=threads, verify="never")
+    runner.use(pick_adapter(runner.manifest, adapter))
+    return runner
+
+
+def _splits(folders: list[Path], *moments: Split | None) -> dict[str, float] | None:
+    """Return resident memory by kind once imported, loaded and at the end; None if untold."""
+    imported, loaded, ended = moments
+    if imported is None or loaded is None or ended is None:
+        return None
+    return {
+        "imported_anonymous_mib": imported.anonymous_mib,
+        "imported_file_mib": imported.file_mib,
+        "loaded_anonymous_mib": loaded.anonymous_mib,
+        "ended_anonymous_mib": ended.anonymous_mib,
+        "ended_file_mib": ended.file_mib,
+        "mapped_mib": sum(mapped_mib(folder) for folder in folders),
+    }
