@@ -4,7 +4,8 @@ Request: bundles (their places), shape, threads, runs or null, budget_s, warmup,
 switch (whether to time choosing another adapter).
 
 Answer: latencies_ms by bundle and run; adapters by bundle; imports_s, load_s, first_run_ms;
-memory; switch_ms or null; clocks before and after the timed runs.
+memory; switch_ms or null; clocks before and after the timed runs; busy, the part of their time
+that the calling thread had a core (null with pauses between runs).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_lra.agent.adapter import pick_adapter
 from edge_lra.agent.clocks import read_clocks
 from edge_lra.agent.imports import import_runner
 from edge_lra.agent.memory import Split, Timeline, mapped_mib, peak_rss_mib, split
@@ -54,13 +56,19 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         PAUSE_S if threads > 1 and len(runners) > 1 else 0.0,
     )
     clocks: list[dict[str, Any]] = []
+    moments: list[tuple[float, float]] = []  # of the wall and of this thread's processor time
+
+    def look() -> None:
+        clocks.append(read_clocks())
+        moments.append((time.perf_counter(), time.thread_time()))
 
     def steady() -> None:
         timeline.mark("steady")
-        clocks.append(read_clocks())
+        look()
 
     latencies_ms = time_in_turns(runners, inputs, plan, timeline.between_runs, steady)
-    clocks.append(read_clocks())
+    look()
+    wall_s, busy_s = (end - begin for begin, end in zip(*moments, strict=True))
     peak_mib = peak_rss_mib()  # before this program's own book-keeping adds to it
     timeline.sample(with_pss=True)
     memory = timeline.as_dict() | {
@@ -77,11 +85,11 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         "memory": memory,
         "switch_ms": measure_switch(runners[0], inputs[0]) if wanted else None,
         "clocks": clocks,
+        "busy": None if plan.pause_s else busy_s / wall_s,
     }
 
 
 def _load(folder: Path, threads: int, adapter: str | None) -> Runner:
-    from edge_lra.agent.inputs import pick_adapter
     from edge_lra.runner import Runner
 
     runner = Runner.load(folder, threads=threads, verify="never")

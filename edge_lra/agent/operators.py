@@ -53,8 +53,7 @@ def measure_operators(request: Mapping[str, Any]) -> dict[str, Any]:
         session = open_session(folder, options)
         start, count = time.perf_counter(), 0
         while count < WARMUP + RUNS and (
-            count < WARMUP + LEAST_RUNS
-            or time.perf_counter() - start < float(request["budget_s"])
+            count < WARMUP + LEAST_RUNS or time.perf_counter() - start < float(request["budget_s"])
         ):
             session.run(None, feeds)
             count += 1
