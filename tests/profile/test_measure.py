@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from edge_lra.profile.operators import sum_by_operator as sum_of
 from rich.console import Console
 
 from edge_lra.cli import main
 from edge_lra.errors import EdgeError
 from edge_lra.pipeline import ExportRequest, export
 from edge_lra.profile import measure, operators, render
-from edge_lra.profile.operators import sum_by_operator as sum_of
 from edge_lra.profile.result import Profile
 
 
