@@ -1,71 +1,131 @@
-"""Time by operator, from onnxruntime's profiler in a session of its own."""
+"""Answer "operators": the time of every operator, layer and node, from onnxruntime's profiler.
+
+Request: bundles (one), shape, threads, adapter or null, budget_s. Answer: operators (slowest
+first), layers (in the graph's order), spans (of the median run). The profiler costs time, so
+latencies are never taken from this session.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+import statistics
 import tempfile
+import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import onnxruntime
-from edge_lra.profile.child import pick_adapter, token_inputs
-
-from edge_lra.runner import Runner
+from edge_lra.agent.inputs import all_inputs, open_session, session_options, shape_of
+from edge_lra.agent.layers import layers_by_node, read_nodes
 
 WARMUP = 3
-RUNS = 10
+RUNS = 20
+LEAST_RUNS = 3
 KERNEL = "_kernel_time"
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})  # their time is that of the nodes inside
+BUILT = re.compile(r"[A-Za-z]\w*_\d+")  # how a node is named; a fused one has more behind it
 
 
-def measure_operators(request: dict[str, Any]) -> list[dict[str, Any]]:
-    """Run the first shape under the profiler; return operators, slowest first.
+class Kernel(NamedTuple):
+    """One node in one run; microseconds since the run began."""
 
-    The profiler costs time, so latencies are never taken from this session.
+    name: str
+    operator: str
+    layer: str
+    start_us: float
+    duration_us: float
+
+
+def measure_operators(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the shape under the profiler.
+
+    Raises:
+        EdgeError: the bundle cannot be opened, or has no such adapter.
     """
-    runner = Runner.load(Path(request["bundles"][0]), threads=request["threads"], verify="never")
-    pick_adapter(runner, request["adapter"])
-    batch, tokens = request["shapes"][0]
-    feeds = token_inputs(runner, (int(batch), int(tokens))) | runner.adapter_tensors()
-    with tempfile.TemporaryDirectory() as folder:
-        options = _options(runner, request["threads"], Path(folder) / "ops")
-        session = onnxruntime.InferenceSession(
-            str(runner.path / "model.onnx"), options, providers=["CPUExecutionProvider"]
-        )
-        for _ in range(WARMUP + RUNS):
-            session.run(list(runner.output_names), feeds)
+    folder = Path(request["bundles"][0])
+    feeds = all_inputs(folder, shape_of(request["shape"]), request["adapter"])
+    with tempfile.TemporaryDirectory() as scratch:
+        options = session_options(folder, int(request["threads"]))
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(scratch) / "ops")
+        session = open_session(folder, options)
+        start, count = time.perf_counter(), 0
+        while count < WARMUP + RUNS and (
+            count < WARMUP + LEAST_RUNS or time.perf_counter() - start < float(request["budget_s"])
+        ):
+            session.run(None, feeds)
+            count += 1
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    return sum_by_operator(events)
+    runs = split_runs(events, layers_by_node(read_nodes(folder / "model.onnx")))
+    return summarize(runs)
 
 
-def _options(runner: Runner, threads: int, prefix: Path) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.inter_op_num_threads = 1
-    options.intra_op_num_threads = threads
-    options.enable_profiling = True
-    options.profile_file_prefix = str(prefix)
-    for key, value in (runner.manifest.get("session_options") or {}).items():
-        options.add_session_config_entry(key, str(int(value) if value in (True, False) else value))
-    return options
+def split_runs(
+    events: Sequence[Mapping[str, Any]], layers: Mapping[str, str]
+) -> list[tuple[float, list[Kernel]]]:
+    """Return microseconds and kernels of each run after the warm-up, in order."""
+    runs = sorted((e for e in events if e.get("name") == "model_run"), key=lambda e: e["ts"])
+    kernels = sorted(
+        (e for e in events if str(e.get("name", "")).endswith(KERNEL)), key=lambda e: e["ts"]
+    )
+    found = []
+    for run in runs[WARMUP:]:
+        begin, end = run["ts"], run["ts"] + run["dur"]
+        inside = [event for event in kernels if begin <= event["ts"] < end]
+        found.append((float(run["dur"]), _name_layers(inside, begin, layers)))
+    return found
 
 
-def sum_by_operator(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Sum kernel times by operator over the runs after the warm-up; times a run, in ms."""
-    starts = sorted(e["ts"] for e in events if e.get("name") == "model_run")[WARMUP:]
-    micros: dict[str, int] = defaultdict(int)
-    nodes: dict[str, set[str]] = defaultdict(set)
+def _name_layers(
+    events: Sequence[Mapping[str, Any]], begin: float, layers: Mapping[str, str]
+) -> list[Kernel]:
+    """Return a run's kernels; one that onnxruntime added belongs where the one before does."""
+    kernels: list[Kernel] = []
+    layer = next(iter(layers.values()), "")
     for event in events:
-        if str(event.get("name", "")).endswith(KERNEL) and starts and event["ts"] >= starts[0]:
-            operator = event["args"]["op_name"]
-            if operator in CONTROL_FLOW:
-                continue
-            micros[operator] += event["dur"]
-            nodes[operator].add(event["name"])
-    rows = [
-        {"name": name, "nodes": len(nodes[name]), "mean_ms": total / len(starts) / 1e3}
+        name = str(event["name"]).removesuffix(KERNEL)
+        built = BUILT.match(name)
+        layer = layers.get(name) or layers.get(built[0] if built else "") or layer
+        operator = str(event["args"]["op_name"])
+        kernels.append(Kernel(name, operator, layer, event["ts"] - begin, event["dur"]))
+    return kernels
+
+
+def summarize(runs: Sequence[tuple[float, list[Kernel]]]) -> dict[str, Any]:
+    """Return means over the middle half of the runs, by duration, and the median run's spans.
+
+    Another process that takes the core in one run would else be charged to the operator it met.
+    """
+    ordered = sorted(runs, key=lambda run: run[0])
+    quarter = len(ordered) // 4
+    middle = [kernels for _, kernels in ordered[quarter : len(ordered) - quarter]]
+    layers = [row for row in _sum(middle, "layer").values() if row["name"]]
+    return {
+        "operators": sorted(_sum(middle, "operator").values(), key=lambda row: -row["mean_ms"]),
+        "layers": sorted(layers, key=lambda row: _layer_order(row["name"])),
+        "spans": [kernel._asdict() for kernel in ordered[len(ordered) // 2][1]],
+        "run_ms": statistics.mean(duration for duration, _ in ordered) / 1e3,
+    }
+
+
+def _layer_order(name: str) -> tuple[int, int]:
+    """Sort embeddings, layers by number, head."""
+    if name.startswith("layer "):
+        return 1, int(name.removeprefix("layer "))
+    return (0, 0) if name == "embeddings" else (2, 0)
+
+
+def _sum(runs: Sequence[Sequence[Kernel]], key: str) -> dict[str, dict[str, Any]]:
+    """Sum kernel times by a field of theirs; times a run, in ms."""
+    micros: dict[str, float] = defaultdict(float)
+    nodes: dict[str, set[str]] = defaultdict(set)
+    for kernel in (kernel for run in runs for kernel in run):
+        if kernel.operator not in CONTROL_FLOW:
+            micros[getattr(kernel, key)] += kernel.duration_us
+            nodes[getattr(kernel, key)].add(kernel.name)
+    return {
+        name: {"name": name, "nodes": len(nodes[name]), "mean_ms": total / len(runs) / 1e3}
         for name, total in micros.items()
-    ]
-    return sorted(rows, key=lambda row: -row["mean_ms"])
+    }
