@@ -7,7 +7,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_lra.profile.result import Sample, Timing
+from edge_lra.profile.report.words import count, number
+from edge_lra.profile.result import Measurement, Sample, Start, Timing
+
+INTERPRETER = "interpreter"
+IMPORTS = "imports"
+
+
+def start_parts(start: Start) -> dict[str, float]:
+    """Return the stages of the start in seconds, in their order.
+
+    What is left of a cold start is the interpreter's own. Where the stages were taken in another
+    process and last longer than the cold start did, nothing is left.
+    """
+    parts = {IMPORTS: start.imports_s, "load": start.load_s, "first run": start.first_run_ms / 1e3}
+    left = 0.0 if start.cold_s is None else start.cold_s - sum(parts.values())
+    return {INTERPRETER: left, **parts} if left > 0 else parts
+
+
+def layer_operators(measured: Measurement) -> dict[str, dict[str, float]]:
+    """Return each layer's milliseconds by operator: its mean, split as in the run that was kept."""
+    split: dict[str, dict[str, float]] = {layer.name: {} for layer in measured.layers}
+    for span in measured.spans:
+        of = split.setdefault(span.layer, {})
+        of[span.operator] = of.get(span.operator, 0.0) + span.duration_us
+    for layer in measured.layers:
+        of = split[layer.name]
+        total = sum(of.values())
+        split[layer.name] = {name: layer.mean_ms * us / total for name, us in of.items() if total}
+    return {layer.name: split[layer.name] for layer in measured.layers}
 
 
 @dataclass(frozen=True)
@@ -26,6 +54,13 @@ class Histogram:
     counts: tuple[int, ...]
     above: int
     max_ms: float
+
+    @property
+    def beyond(self) -> str:
+        """Say what lies beyond the bins; empty where nothing does."""
+        if not self.above:
+            return ""
+        return f"{count(self.above, 'run')} beyond, up to {number(self.max_ms)} ms"
 
     def edge_ms(self, place: int) -> float:
         """Return where a bin begins."""

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_lra.profile.report.series import column, columns, histogram, sparkline
-from edge_lra.profile.report.words import count, name_shape, number
+from edge_lra.profile.report.words import name_shape, number
 from edge_lra.profile.result import Layer, Measurement, Memory, Operator, Threads, Timing
 
 LINE = 48  # columns of a sparkline
@@ -60,16 +60,12 @@ def distribution(timings: Sequence[Timing], blocks: str) -> RenderableType:
             " " if value == 0 else blocks[(value * len(blocks) - 1) // max(shown.counts)]
             for value in shown.counts
         )
-        outliers = ""
-        if shown.above:
-            word = count(shown.above, "run")
-            outliers = f"and {word} above, up to {number(shown.max_ms)}"
         lines.add_row(
             name_shape(timing.shape),
             Text(number(shown.low_ms), justify="right"),
             Text(bars, style="green"),
             f"{number(shown.high_ms)} ms",
-            outliers,
+            shown.beyond,
         )
     return lines
 

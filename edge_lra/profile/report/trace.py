@@ -16,6 +16,7 @@ from typing import Any
 
 from edge_lra.device import HOST
 from edge_lra.errors import EdgeError
+from edge_lra.profile.report.series import IMPORTS, INTERPRETER, start_parts
 from edge_lra.profile.report.target import write_whole
 from edge_lra.profile.report.words import machine, name_shape
 from edge_lra.profile.result import Entry, Measurement, Profile, Span
@@ -85,15 +86,7 @@ def _slice(name: str, start: float, end: float, pid: int, tid: int, **more: Any)
 
 
 def _parts_us(found: Measurement) -> dict[str, float]:
-    """Return the stages of the start; what is left of it is the interpreter's own."""
-    start = found.start
-    parts = {
-        "imports": start.imports_s * SECOND,
-        "load": start.load_s * SECOND,
-        "first run": start.first_run_ms * 1e3,
-    }
-    left = 0.0 if start.cold_s is None else start.cold_s * SECOND - sum(parts.values())
-    return {"interpreter": left, **parts} if left > 0 else parts
+    return {name: seconds * SECOND for name, seconds in start_parts(found.start).items()}
 
 
 def _start_us(found: Measurement) -> float:
@@ -103,11 +96,12 @@ def _start_us(found: Measurement) -> float:
 def _imported_us(found: Measurement) -> float:
     """Return when the imports were done: the memory's timeline counts from there."""
     parts = _parts_us(found)
-    return parts.get("interpreter", 0.0) + parts["imports"]
+    return parts.get(INTERPRETER, 0.0) + parts[IMPORTS]
 
 
 def _lasted_us(found: Measurement) -> float:
-    seconds = [item.second for item in (*found.memory.samples, *found.memory.marks)]
+    samples = [sample.second for sample in found.memory.samples]
+    seconds = samples + [mark.second for mark in found.memory.marks]
     return max(seconds, default=0.0) * SECOND
 
 

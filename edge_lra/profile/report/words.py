@@ -133,6 +133,14 @@ def compare(ratio: Ratio) -> Compared:
     return Compared("slower than", 1 / ratio.ratio, 1 / high, 1 / low)
 
 
+def verdict(ratio: Ratio) -> str:
+    """Return `1.24x faster`, or that there is no difference to tell."""
+    said = compare(ratio)
+    if said.verdict == "as fast as":
+        return "cannot be told apart"
+    return f"{said.factor:.3f}x {said.verdict.removesuffix(' than')}"
+
+
 def comparison(ratio: Ratio, first: str, second: str) -> str:
     """Return a sentence on two bundles that ran in turns."""
     said = compare(ratio)
