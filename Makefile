@@ -6,10 +6,10 @@ DEMO := build/demo
 OLDEST := .cache/onnxruntime-1.20.0
 QEMU := .cache/qemu/qemu-x86_64-static
 
-.PHONY: venv test demo bench
+.PHONY: venv test demo bench chromium
 venv: $(READY)
 
-test: $(READY) $(OLDEST)/.ready $(QEMU)
+test: $(READY) $(OLDEST)/.ready $(QEMU) chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -49,3 +49,13 @@ $(QEMU):
 	mv $(@D)/unpacked/usr/bin/$(@F) $@
 	rm -r $(@D)/unpacked $(@D)/*.deb
 	touch $@
+
+# A browser for the tests of reports: one on PATH, else Debian's, which only root can install.
+chromium:
+	@for name in chromium chromium-browser google-chrome; do \
+	  if command -v $$name >/dev/null; then exit 0; fi; done; \
+	{ apt-get install -qq --no-install-recommends chromium fonts-liberation || \
+	  { apt-get update -qq && \
+	    apt-get install -qq --no-install-recommends chromium fonts-liberation; }; } || \
+	{ echo "chromium: found none on PATH and could not install it; put Chromium or Chrome there" >&2; \
+	  exit 1; }

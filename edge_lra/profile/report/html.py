@@ -7,11 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from edge_lra.profile.report import charts, series, words
-from edge_lra.profile.report.target import write_whole
+from edge_lra.profile.report.target import check_target, write_whole
 from edge_lra.profile.result import Entry, Measurement, Profile, Shape
 
 PAGE = Path(__file__).with_name("page")
 COLOURS = 5  # kinds that have a colour of their own; the rest share one
+
+
+def check_html(path: Path) -> None:
+    """Refuse what would stop the page from being written, before anything is measured for it.
+
+    Raises:
+        EdgeError: a place that cannot hold a file.
+        ModuleNotFoundError: jinja2, of the extra `report`, is not installed.
+    """
+    check_target(path)
+    import jinja2  # noqa: F401, a missing one is said now rather than after the measurement
 
 
 def write_html(profile: Profile, path: Path) -> None:
