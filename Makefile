@@ -9,10 +9,10 @@ QEMU := .cache/qemu/qemu-x86_64-static
 SSHD := .cache/sshd/.ready
 SSH_PACKAGES := openssh-server openssh-client libwrap0 libnss-wrapper
 
-.PHONY: venv test demo bench
+.PHONY: venv test demo bench chromium
 venv: $(READY)
 
-test: $(READY) $(OLDEST) $(QEMU) $(SSHD)
+test: $(READY) $(OLDEST) $(QEMU) $(SSHD) chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -63,3 +63,13 @@ $(SSHD):
 	for package in $(@D)/*.deb; do dpkg -x $$package $(@D); done
 	rm $(@D)/*.deb
 	touch $@
+
+# A browser for the tests of reports: one on PATH, else Debian's, which only root can install.
+chromium:
+	@for name in chromium chromium-browser google-chrome; do \
+	  if command -v $$name >/dev/null; then exit 0; fi; done; \
+	{ apt-get install -qq --no-install-recommends chromium fonts-liberation || \
+	  { apt-get update -qq && \
+	    apt-get install -qq --no-install-recommends chromium fonts-liberation; }; } || \
+	{ echo "chromium: found none on PATH and could not install it; put Chromium or Chrome there" >&2; \
+	  exit 1; }

@@ -21,6 +21,7 @@ DEBUG = "edge_lra.debug"
 # Top-level module -> the extra that installs it.
 EXTRAS = {
     "tokenizers": "text",
+    "jinja2": "report",
     "matplotlib": "report",
     **dict.fromkeys(
         (

@@ -1,0 +1,121 @@
+"""Write a profile as one page of HTML that asks the network for nothing and runs no script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from edge_lra.profile.report import charts, series, words
+from edge_lra.profile.report.target import check_target, write_whole
+from edge_lra.profile.result import Entry, Measurement, Profile, Shape
+
+PAGE = Path(__file__).with_name("page")
+COLOURS = 5  # kinds that have a colour of their own; the rest share one
+
+
+def check_html(path: Path) -> None:
+    """Refuse what would stop the page from being written, before anything is measured for it.
+
+    Raises:
+        EdgeError: a place that cannot hold a file.
+        ModuleNotFoundError: jinja2, of the extra `report`, is not installed.
+    """
+    check_target(path)
+    import jinja2  # noqa: F401, a missing one is said now rather than after the measurement
+
+
+def write_html(profile: Profile, path: Path) -> None:
+    """Write the page of a profile.
+
+    Args:
+        profile: bundles on devices; several are compared first.
+        path: the file; see `check_target`.
+
+    Raises:
+        ModuleNotFoundError: jinja2, of the extra `report`, is not installed.
+    """
+    write_whole(path, page(profile))
+
+
+def page(profile: Profile) -> str:
+    """Return the page. Every name in it is escaped; charts escape their own."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(PAGE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+    def drawn(draw: Callable[..., str]) -> Callable[..., Markup]:
+        return lambda *arguments: Markup(draw(*arguments))
+
+    for name in ("latency", "memory", "bar", "ranged", "stack", "ratio"):
+        environment.globals[f"draw_{name}"] = drawn(getattr(charts, name))
+    environment.globals.update(
+        words=words,
+        series=series,
+        kinds=kinds,
+        compared=compared,
+        operators=operators,
+        several=len(profile.entries) > 1,
+    )
+    environment.filters.update(
+        number=words.number, rough=words.rough, shape=words.name_shape, mib=_mib
+    )
+    return environment.get_template("page.html").render(profile=profile)
+
+
+def kinds(names: Iterable[str]) -> dict[str, str]:
+    """Return the class of each name that gets a colour of its own: the first ones."""
+    return {name: f"kind{place}" for place, name in enumerate(list(names)[:COLOURS])}
+
+
+def compared(profile: Profile) -> dict[str, list[dict[str, Any]]]:
+    """Return by shape what entries have of it: a median, or an estimate's range."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for shape in _shapes(profile):
+        name = words.name_shape(shape)
+        rows[name] = []
+        for entry in profile.entries:
+            rows[name].extend(_latencies(entry, shape))
+    return rows
+
+
+def _shapes(profile: Profile) -> list[Shape]:
+    found: dict[Shape, None] = {}
+    for entry in profile.entries:
+        if entry.measured:
+            found |= dict.fromkeys(timing.shape for timing in entry.measured.timings)
+        if entry.estimated:
+            found |= dict.fromkeys(shape.shape for shape in entry.estimated.shapes)
+    return list(found)
+
+
+def _latencies(entry: Entry, shape: Shape) -> Iterable[dict[str, Any]]:
+    if entry.measured:
+        for timing in entry.measured.timings:
+            if timing.shape == shape:
+                value = timing.percentile_ms(50)
+                yield {"entry": entry, "how": "measured", "value": value, "most": value}
+    if entry.estimated:
+        for item in entry.estimated.shapes:
+            if item.shape == shape:
+                yield {"entry": entry, "how": "estimate", "value": item, "most": item.high_ms}
+
+
+def operators(profile: Profile) -> tuple[list[Measurement], list[tuple[str, list[float | None]]]]:
+    """Return what was measured, and each operator's milliseconds there, the longest first."""
+    measured = [e.measured for e in profile.entries if e.measured and e.measured.operators]
+    tables = [{operator.name: operator.mean_ms for operator in m.operators} for m in measured]
+    names = {name: max(table.get(name, 0.0) for table in tables) for t in tables for name in t}
+    order = sorted(names, key=lambda name: -names[name])
+    return measured, [(name, [table.get(name) for table in tables]) for name in order]
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.2f}"
