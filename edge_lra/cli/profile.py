@@ -1,12 +1,16 @@
-"""`edge-lra profile`: latency, memory and operators of a bundle on this machine."""
+"""`edge-lra profile`: what a bundle costs where it runs."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_lra.cli.advise import advise_project
 from edge_lra.cli.common import (
     ShapeBase,
     bundle_argument,
@@ -15,6 +19,19 @@ from edge_lra.cli.common import (
     shared_options,
     write_json,
 )
+from edge_lra.errors import GateError
+
+if TYPE_CHECKING:
+    from edge_lra.config import Config
+    from edge_lra.profile.result import Profile
+    from edge_lra.profile.study import Stage, Study
+    from edge_lra.transport import Progress
+
+DEVICE = "A name of `edge-lra devices`, or a TOML; this machine otherwise. Repeatable."
+TARGET = "ssh://[user@]host[:port] or adb:SERIAL: where to measure."
+ESTIMATE = "Only compute from the device's data sheet; execute nothing."
+ADVISE = "Try the project's schemes and modes and name the one to take."
+LIMIT = "p50_ms=50, say; exit 3 when it is exceeded. Repeatable."
 
 
 class ShapeType(ShapeBase):
@@ -32,44 +49,138 @@ class ShapeType(ShapeBase):
         return int(match[1]), int(match[2])
 
 
+FILE = click.Path(path_type=Path)
+POSITIVE = click.IntRange(min=1)
+
+
 @click.command()
 @bundle_argument
+@click.option("--device", "devices", multiple=True, metavar="D", help=DEVICE)
+@click.option("--target", metavar="URL", help=TARGET)
+@click.option("--keep", is_flag=True, help="Leave the bundle at the target for the next profile.")
 @click.option(
-    "--shape", "shapes", type=ShapeType(), multiple=True, metavar="1x128", help="Texts x tokens."
+    "--shape",
+    "shapes",
+    type=ShapeType(),
+    multiple=True,
+    metavar="1x128",
+    help="Texts x tokens. Repeatable.",
 )
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--runs", type=click.IntRange(min=1), help="As many as the median needs.")
-@click.option("--against", type=click.Path(path_type=Path), metavar="B2", help="Run in turns.")
+@click.option("--threads", type=POSITIVE, default=1, show_default=True)
+@click.option(
+    "--sweep", type=POSITIVE, multiple=True, metavar="N", help="Threads to try besides. Repeatable."
+)
+@click.option("--runs", type=POSITIVE, help="Timed runs a shape; as many as the median needs.")
+@click.option("--budget", type=click.FloatRange(0, min_open=True), help="Seconds for them; 20.")
+@click.option("--against", type=FILE, metavar="B2", help="Another bundle, in turns.")
 @click.option("--adapter", help="Of a factored bundle; its default otherwise.")
-@click.option("--limit", "limits", multiple=True, metavar="KEY=VALUE", help="p50_ms=50; exit 3.")
+@click.option("--estimate", "estimate_only", is_flag=True, help=ESTIMATE)
+@click.option("--advise", is_flag=True, help=ADVISE)
+@click.option("--limit", "limits", multiple=True, metavar="KEY=VALUE", help=LIMIT)
+@click.option("--html", type=FILE, metavar="F", help="One page, without network.")
+@click.option("--trace", type=FILE, metavar="F", help="A trace for Perfetto.")
 @shared_options
-def profile(
-    bundle: Path | None,
-    shapes: tuple[tuple[int, int], ...],
-    threads: int,
-    runs: int | None,
-    against: Path | None,
-    adapter: str | None,
-    limits: tuple[str, ...],
-    json_to: str | None,
-) -> None:
-    """Measure a bundle here, in a process of its own."""
-    from rich.console import Console
-
+def profile(bundle: Path | None, json_to: str | None, **options: Any) -> None:
+    """Measure a bundle here or on a target; execute and estimate it for other devices."""
     from edge_lra.config import load_config
-    from edge_lra.profile import measure, render
     from edge_lra.profile.result import check_limits
 
-    given = read_limits(limits)
+    limits = read_limits(options["limits"])
     config = load_config(Path.cwd())
-    found = measure(
-        find_bundle(bundle, config.folder),
-        shapes or None,
-        threads=threads,
-        runs=runs,
-        against=against,
-        adapter=adapter,
-    )
+    if options["advise"]:
+        advise_project(bundle, config, options, json_to)
+        return
+    found = run(make_study(find_bundle(bundle, config.folder), config, options), options)
     if write_json(found.to_json(), json_to):
-        render(found, Console())
-    check_limits(found.entries[0], {**config.limits, **given})
+        show(found, options)
+    for entry in found.entries:
+        check_limits(entry, {**config.limits, **limits})
+    check_emulations(found)
+
+
+def make_study(bundle: Path, config: Config, options: dict[str, Any]) -> Study:
+    """Join flags and the project's settings."""
+    from edge_lra.profile.plan import BUDGET_S
+    from edge_lra.profile.study import Study
+
+    named = options["devices"] or (
+        (config.device,) if config.device and not options["target"] else ()
+    )
+    return Study(
+        bundle,
+        options["against"],
+        devices=tuple(named),
+        devices_folder=config.devices,
+        budget_s=options["budget"] or BUDGET_S,
+        shapes=options["shapes"] or None,
+        **{
+            key: options[key]
+            for key in ("target", "keep", "estimate_only", "threads", "runs", "adapter", "sweep")
+        },
+    )
+
+
+def run(study: Study, options: dict[str, Any]) -> Profile:
+    """Run the study, and write the files that were asked for."""
+    from edge_lra.profile.report import check_html, check_target, write_html, write_trace
+    from edge_lra.profile.study import run_study
+
+    if options["html"]:
+        check_html(options["html"])
+    if options["trace"]:
+        check_target(options["trace"])
+    with stages() as (stage, progress):
+        found = run_study(study, stage, progress)
+    if options["html"]:
+        write_html(found, options["html"])
+    if options["trace"]:
+        write_trace(found, options["trace"])
+    return found
+
+
+def show(found: Profile, options: dict[str, Any]) -> None:
+    """Print the profile, and which files were written."""
+    from rich.console import Console
+
+    from edge_lra.profile import render
+
+    render(found, Console())
+    for name in ("html", "trace"):
+        if options[name]:
+            click.echo(f"{options[name]} written.")
+
+
+def check_emulations(found: Profile) -> None:
+    """Hold what was executed on emulated cores against the truth.
+
+    Raises:
+        GateError: names the bundles and cores that failed.
+    """
+    failed = [e for e in found.entries if e.emulated and not e.emulated.passed]
+    if failed:
+        names = ", ".join(f"{e.bundle} on {e.emulated.cpu}" for e in failed if e.emulated)
+        raise GateError(
+            f"{names}: found other integers or outputs than were recorded at export, expected the "
+            "same; do not ship it there"
+        )
+
+
+@contextmanager
+def stages() -> Iterator[tuple[Stage, Progress | None]]:
+    """Yield what shows the present stage on a terminal; it is quiet in a pipe."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield (lambda name: None), None
+        return
+    with console.status("starting") as status:
+
+        def stage(name: str) -> None:
+            status.update(escape(name))
+
+        def progress(name: str, done: int, total: int) -> None:
+            status.update(f"{escape(name)} {done / 2**20:.1f} of {total / 2**20:.1f} MiB")
+
+        yield stage, progress

@@ -103,7 +103,6 @@ def advise(
     request: ExportRequest,
     scratch: Path,
     profile_bundle: ProfileBundle,
-    options: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Advice:
     """Export every candidate, hold it against the float model, and profile it.
@@ -112,7 +111,6 @@ def advise(
         request: the project's export; its mode and scheme are varied.
         scratch: a folder for the bundles.
         profile_bundle: measures (or estimates) a bundle where it is to run.
-        options: what the project's export is given besides, for the command.
         progress: told the candidate and how many of how many are done.
 
     Raises:
@@ -132,7 +130,7 @@ def advise(
         if progress:
             progress(" ".join(candidate.options()), len(plain), len(plain))
         trials.append(_try(request, candidate, scratch / f"mix{place}", profile_bundle, worst))
-    return choose(trials, options)
+    return choose(trials)
 
 
 def _try(
@@ -146,7 +144,9 @@ def _try(
     from edge_lra.bundle import load_manifest
     from edge_lra.pipeline import export
 
-    name = "-".join([candidate.mode, candidate.scheme, *(["mixed"] if candidate.keep_float else [])])
+    name = "-".join(
+        [candidate.mode, candidate.scheme, *(["mixed"] if candidate.keep_float else [])]
+    )
     varied = replace(
         request,
         out=out / f"{name}.edge",
@@ -201,17 +201,20 @@ def slower_layers(trial: Trial, trials: Sequence[Trial]) -> tuple[int, ...]:
     exact = next(
         (t for t in trials if t.candidate == Candidate(trial.candidate.mode, "none")), None
     )
-    if not (exact and exact.entry and exact.entry.measured and trial.entry and trial.entry.measured):
+    if not (
+        exact and exact.entry and exact.entry.measured and trial.entry and trial.entry.measured
+    ):
         return ()
     float_ms = {layer.name: layer.mean_ms for layer in exact.entry.measured.layers}
     return tuple(
         int(layer.name.removeprefix("layer "))
         for layer in trial.entry.measured.layers
-        if layer.name.startswith("layer ") and layer.mean_ms > float_ms.get(layer.name, float("inf"))
+        if layer.name.startswith("layer ")
+        and layer.mean_ms > float_ms.get(layer.name, float("inf"))
     )
 
 
-def choose(trials: Sequence[Trial], options: Sequence[str]) -> Advice:
+def choose(trials: Sequence[Trial]) -> Advice:
     """Mark the Pareto front and take its quickest; of those as quick, the smallest.
 
     Raises:
@@ -230,7 +233,7 @@ def choose(trials: Sequence[Trial], options: Sequence[str]) -> Advice:
     quickest = min(trial.costs[0] for trial in front)
     near = [trial for trial in front if trial.costs[0] <= NEAR * quickest]
     chosen = min(near, key=lambda trial: (trial.costs[2], trial.costs[0]))
-    command = shlex.join(["edge-lra", "export", *options, *chosen.candidate.options()])
+    command = shlex.join(["edge-lra", "export", *chosen.candidate.options()])
     return Advice(tuple(marked), chosen, command)
 
 

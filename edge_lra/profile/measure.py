@@ -50,6 +50,7 @@ def measure(
     adapter: str | None = None,
     transport: Transport | None = None,
     sweep: Sequence[int] = (),
+    progress: Callable[[str], None] = lambda stage: None,
 ) -> Profile:
     """Measure latency, starting, memory, operators and layers of a bundle.
 
@@ -66,14 +67,21 @@ def measure(
         adapter: of a factored bundle; None for its default, or the first.
         transport: the way to the device; None for this machine.
         sweep: numbers of threads to try with the first shape.
+        progress: called with the name of each stage as it begins.
 
     Raises:
         EdgeError: a bundle is missing or damaged, or a number makes no sense.
     """
     paths = [Path(bundle), *([Path(against)] if against is not None else [])]
-    if shapes is None:
-        shapes = ((1, min(TOKENS, *map(_longest, paths))),)
-    plan = Plan(tuple(shapes), threads, runs, budget_s, warmup, adapter, tuple(sweep))
+    plan = Plan(
+        tuple(shapes or default_shapes(paths)),
+        threads,
+        runs,
+        budget_s,
+        warmup,
+        adapter,
+        tuple(sweep),
+    )
     for path in paths:
         check_bundle(path, plan.shapes)
     way = transport or Local()
@@ -99,7 +107,8 @@ def _measure_pushed(
     places = [way.push(path) for path in paths]
     alone = plan if len(paths) == 1 else plan.shortened(RUNS_ALONE)
     found = [
-        measure_on(way, place, alone, host, path) for place, path in zip(places, paths, strict=True)
+        measure_on(way, place, alone, host, path, progress)
+        for place, path in zip(places, paths, strict=True)
     ]
     if len(paths) == 1:
         return found, ()
@@ -127,6 +136,11 @@ def describe_bundle(
         device_title=device_title,
         measured=measured,
     )
+
+
+def default_shapes(bundles: Sequence[Path]) -> tuple[Shape, ...]:
+    """Return one text of 128 tokens, or of as many as fit every bundle."""
+    return ((1, min(TOKENS, *map(_longest, bundles))),)
 
 
 def _longest(path: Path) -> int:

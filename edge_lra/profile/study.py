@@ -1,0 +1,203 @@
+"""Bundles on devices: measured where there is one, else executed and estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from edge_lra.device import HOST, Device, load_device, matches
+from edge_lra.errors import EdgeError
+from edge_lra.profile.measure import check_bundle, default_shapes, describe_bundle, measure
+from edge_lra.profile.plan import BUDGET_S, WARMUP, Plan
+from edge_lra.profile.result import Emulation, Estimate, Profile, Shape
+from edge_lra.transport import Host, Local, Progress, Transport, open_target, require_arch
+
+Stage = Callable[[str], None]  # told what begins
+# Resident once Python, numpy and onnxruntime are imported; what a bundle needs beside its files.
+IMPORTS_MIB = 60.0
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is to be known of a bundle.
+
+    Attributes:
+        bundle: its folder.
+        against: another bundle, in turns with the first where both are measured.
+        devices: names or files; none for the target, or this machine.
+        target: ssh:// or adb:, which is then the one device.
+        keep: whether what is brought to the target stays there.
+        estimate_only: do not execute, neither here nor on an emulated core.
+        shapes, threads, runs, budget_s, warmup, adapter, sweep: as `measure` takes them.
+        devices_folder: the user's own devices.
+    """
+
+    bundle: Path
+    against: Path | None = None
+    devices: tuple[str, ...] = ()
+    target: str | None = None
+    keep: bool = False
+    estimate_only: bool = False
+    shapes: tuple[Shape, ...] | None = None
+    threads: int = 1
+    runs: int | None = None
+    budget_s: float = BUDGET_S
+    warmup: int = WARMUP
+    adapter: str | None = None
+    sweep: tuple[int, ...] = ()
+    devices_folder: Path | None = None
+
+    @property
+    def bundles(self) -> tuple[Path, ...]:
+        """The bundles in the order of the entries."""
+        return (self.bundle, *([self.against] if self.against is not None else []))
+
+
+def run_study(
+    study: Study,
+    stage: Stage = lambda name: None,
+    progress: Progress | None = None,
+    execute: bool = True,
+) -> Profile:
+    """Profile every bundle on every device.
+
+    A device is measured where a target names it, or where it is this machine; otherwise its core
+    is emulated, as far as it can be, and its cost is estimated from its data sheet.
+
+    Args:
+        study: what is to be known.
+        stage: told what begins.
+        progress: told what is being sent to a target, the bytes so far and in all.
+        execute: whether devices that are not at hand are emulated before they are estimated.
+
+    Raises:
+        EdgeError: a device, a target, a bundle or a number does not do.
+    """
+    if study.target and len(study.devices) > 1:
+        raise EdgeError(
+            f"--target: found {len(study.devices)} devices for it, expected one; leave out --device"
+        )
+    if study.target and study.estimate_only:
+        raise EdgeError(
+            "--estimate: found a --target, expected none; it estimates from data sheets"
+        )
+    devices = [load_device(name, study.devices_folder) for name in study.devices]
+    shapes = tuple(study.shapes) if study.shapes else default_shapes(study.bundles)
+    study = replace(study, shapes=shapes)
+    Plan(shapes, study.threads, study.runs, study.budget_s, study.warmup, study.adapter)
+    for path in study.bundles:
+        check_bundle(path, shapes)
+    if study.target:
+        way = open_target(study.target, study.keep, progress)
+        return _on_target(study, devices[0] if devices else None, way, stage)
+    devices = devices or [load_device(HOST)]
+    parts = [_on_device(study, device, stage, execute) for device in devices]
+    versions = {name: version(name) for name in ("edge-lra", "onnxruntime", "numpy")}
+    ratios = next((part.ratios for part in parts if part.ratios), ())
+    return Profile(tuple(entry for part in parts for entry in part.entries), ratios, versions)
+
+
+def is_here(device: Device) -> bool:
+    """Say whether a device is this machine: its name stands for any machine of its kind."""
+    return Local.name in device.transports and matches(device, Local().probe())
+
+
+def _on_device(study: Study, device: Device, stage: Stage, execute: bool) -> Profile:
+    """Measure here, or execute and estimate."""
+    if is_here(device) and not study.estimate_only:
+        stage(f"measuring on {device.title}")
+        return _named(_measure(study, None, stage), device.name, device.title)
+    entries = []
+    for path in study.bundles:
+        entry = describe_bundle(path, study.adapter, device.name, device.title)
+        emulated = None if study.estimate_only or not execute else _emulate(path, device, stage)
+        stage(f"estimating {device.title}")
+        entries.append(replace(entry, emulated=emulated, estimated=_estimate(study, path, device)))
+    return Profile(tuple(entries))
+
+
+def _emulate(path: Path, device: Device, stage: Stage) -> Emulation | None:
+    """Execute a bundle on the device's core; None where no emulator has it."""
+    if device.qemu_cpu is None:
+        return None
+    from edge_lra.profile.emulate import emulate
+    from edge_lra.transport.qemu import Qemu
+
+    way = Qemu(device.qemu_cpu)
+    stage(f"executing on an emulated {device.qemu_cpu}")
+    try:
+        return emulate(path, way)
+    finally:
+        way.clean_up()
+
+
+def _estimate(study: Study, path: Path, device: Device) -> Estimate:
+    from edge_lra.profile.estimate import estimate
+
+    assert study.shapes is not None
+    threads = min(study.threads, device.cores or study.threads)
+    return estimate(path, device, study.shapes, threads, study.adapter)
+
+
+def _on_target(study: Study, device: Device | None, way: Transport, stage: Stage) -> Profile:
+    """Measure on a target; nothing is sent before what is there was found to do."""
+    try:
+        stage(f"asking {way.target}")
+        host = way.probe()
+        name, title = (device.name, device.title) if device else (way.target, host.cpu)
+        if device is not None:
+            require_arch(host, device.arch, way.target, device.title)
+        for path in study.bundles:
+            check_memory(path, host, way.target)
+        if way.keeps_time:
+            return _named(_measure(study, way, stage), name, title)
+        from edge_lra.profile.emulate import emulate
+
+        entries = []
+        for path in study.bundles:
+            stage(f"executing {path.name} on {way.target}")
+            entry = describe_bundle(path, study.adapter, name, title)
+            entries.append(replace(entry, emulated=emulate(path, way)))
+        return Profile(tuple(entries))
+    finally:
+        way.clean_up()
+
+
+def check_memory(bundle: Path, host: Host, target: str) -> None:
+    """Refuse a bundle that the host's free memory cannot hold, before it is sent.
+
+    Raises:
+        EdgeError: it names both sizes.
+    """
+    files = sum(file.stat().st_size for file in bundle.rglob("*") if file.is_file()) / 2**20
+    free = host.free_mib if host.free_mib is not None else host.ram_mib
+    if free is not None and files + IMPORTS_MIB > free:
+        raise EdgeError(
+            f"{bundle}: found {files:.0f} MiB and {IMPORTS_MIB:.0f} MiB for the runner, expected "
+            f"at most the {free:.0f} MiB free on {target}; export it smaller (--quantize), or "
+            "choose a larger device"
+        )
+
+
+def _measure(study: Study, way: Transport | None, stage: Stage) -> Profile:
+    return measure(
+        study.bundle,
+        study.shapes,
+        threads=study.threads,
+        runs=study.runs,
+        budget_s=study.budget_s,
+        warmup=study.warmup,
+        against=study.against,
+        adapter=study.adapter,
+        transport=way,
+        sweep=study.sweep,
+        progress=stage,
+    )
+
+
+def _named(profile: Profile, device: str, title: str) -> Profile:
+    """Give every entry the name of the device that was asked for."""
+    entries = [replace(e, device=device, device_title=title) for e in profile.entries]
+    return replace(profile, entries=tuple(entries))
