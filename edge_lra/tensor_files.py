@@ -252,10 +252,17 @@ def _unreadable(path: Path, error: OSError) -> EdgeError:
     return EdgeError(f"{path}: found {reason}, expected a readable file; is the folder complete?")
 
 
-def read_json(path: Path) -> Any:
-    """Return what a JSON file holds, or say in one line what is wrong with it."""
+def read_json(path: Path, unique: bool = False) -> Any:
+    """Return what a JSON file holds, or say in one line what is wrong with it.
+
+    Args:
+        path: the file.
+        unique: refuse a key that occurs twice in an object.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(
+            path.read_text(encoding="utf-8"), object_pairs_hook=_unique if unique else None
+        )
     except FileNotFoundError:
         raise EdgeError(
             f"{path}: found no such file, expected JSON; is the folder complete?"
@@ -266,9 +273,9 @@ def read_json(path: Path) -> Any:
         raise EdgeError(f"{path}: found {error}, expected JSON; fetch it again") from None
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Return a JSON object from a file, or say in one line what is wrong with it."""
-    document = read_json(path)
+def read_config(path: Path, unique: bool = False) -> dict[str, Any]:
+    """Return a JSON object from a file, as `read_json`."""
+    document = read_json(path, unique)
     if not isinstance(document, dict):
         raise EdgeError(
             f"{path}: found {type(document).__name__}, expected a JSON object; fetch it again"

@@ -66,8 +66,13 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def _lines(path: Path) -> Iterator[Row]:
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    yield from (Row(line) for line in lines if line.strip())
+    yield from (Row(line) for _, line in _numbered(path))
+
+
+def _numbered(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield lines that are not blank; a line separator (U+2028) in a text ends none."""
+    with path.open(encoding="utf-8-sig") as file:
+        yield from ((n, line.rstrip("\n")) for n, line in enumerate(file, 1) if line.strip())
 
 
 def _table(path: Path) -> Iterator[Row]:
@@ -81,12 +86,16 @@ def _table(path: Path) -> Iterator[Row]:
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
-        if line.strip():
+    for number, line in _numbered(path):
+        try:
             row = json.loads(line)
-            text = "" if row["text"] is None else str(row["text"])
-            label = row.get("label")
-            yield Row(text, None if label is None else str(label))
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+        text = "" if row["text"] is None else str(row["text"])
+        label = row.get("label")
+        if isinstance(label, list | dict | bool):
+            raise ValueError(f"line {number}: label {json.dumps(label)}")
+        yield Row(text, None if label is None else str(label))
 
 
 def built_in_texts() -> list[Row]:

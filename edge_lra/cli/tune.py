@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -42,6 +43,12 @@ def _activations() -> Sequence[str]:
     return list(ACTIVATIONS)
 
 
+def _check_rate(_ctx: click.Context, _param: click.Parameter, value: float) -> float:
+    if not 0 < value < math.inf:  # NaN too
+        raise click.BadParameter(f"{value} is not a finite number above 0")
+    return value
+
+
 def training_options(command: Command) -> Command:
     """Add what `tune` and `adapter rank` are both told."""
     positive = click.IntRange(min=1)
@@ -54,7 +61,13 @@ def training_options(command: Command) -> Command:
         click.option("--activation", type=TableChoice(_activations), help="Between two layers."),
         click.option("--epochs", type=positive, default=3, help="At most; 3."),
         click.option("--batch-size", type=positive, default=32, help="32."),
-        click.option("--learning-rate", type=float, default=1e-3, help="Its peak; 0.001."),
+        click.option(
+            "--learning-rate",
+            type=float,
+            default=1e-3,
+            callback=_check_rate,
+            help="Its peak; 0.001.",
+        ),
         click.option("--seed", type=click.IntRange(min=0), default=0),
         click.option("--max-length", type=positive, default=128, help="Tokens of a row; 128."),
         click.option("--threads", type=positive, help="Of torch."),

@@ -194,6 +194,13 @@ def _with_lora(model: Any, task: str, form: Form, heads: Sequence[str]) -> Any:
 
     roles = [site for site in form.sites if site in (*SITES, ALL_LINEAR)]
     targets = [site for site in form.sites if site not in roles]
+    # PEFT passes over a name that matches nothing beside one that does.
+    known = [f".{name}" for name, _ in model.named_modules()]
+    if missing := [end for end in targets if not any(n.endswith(f".{end}") for n in known)]:
+        raise EdgeError(
+            f"sites: found {', '.join(missing)}, which no module's name ends in, expected the ends "
+            "of linears' names such as query; correct --sites"
+        )
     if roles:
         targets += find_sites(model, roles, heads)
     config = LoraConfig(

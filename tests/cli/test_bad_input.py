@@ -306,3 +306,21 @@ def test_a_byte_order_mark_is_no_part_of_the_header(tiny: Path) -> None:
     for name, content in (("t.tsv", b"text\na film\n"), ("t.jsonl", b'{"text": "a film"}\n')):
         Path(name).write_bytes(b"\xef\xbb\xbf" + content)
         assert [row.text for row in read_texts(Path(name))] == ["a film"]
+
+
+def test_a_line_separator_is_part_of_a_text(tiny: Path) -> None:
+    for name, content in (("t.txt", "a\u2028b\r\nc\n"), ("t.jsonl", '{"text": "a\u2028b"}\n')):
+        Path(name).write_bytes(content.encode())
+        assert read_texts(Path(name))[0].text == "a\u2028b"
+
+
+@pytest.mark.parametrize("line", ['{"text": "b"', '{"text": "b", "label": ["good"]}'])
+def test_a_wrong_line_of_json_is_numbered(refused: Refused, line: str) -> None:
+    Path("t.jsonl").write_text('\n{"text": "a", "label": 1}\n' + line)
+    assert "t.jsonl: found line 3: " in refused(*EXPORT[:-1], "--data", "t.jsonl")
+
+
+def test_a_setting_that_is_given_twice_is_refused(refused: Refused) -> None:
+    file = Path("adapter/adapter_config.json")
+    file.write_text(file.read_text().rstrip().removesuffix("}") + ', "lora_alpha": 99}')
+    assert "adapter_config.json: found a key occurs twice" in refused(*EXPORT)

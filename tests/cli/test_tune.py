@@ -88,6 +88,7 @@ def test_ranks_are_tabled_and_drawn(tiny: Path, data: Path) -> None:
     ("arguments", "message"),
     [
         ((*TUNE, "--sites", "nothing"), "sites: found nothing"),
+        ((*TUNE, "--sites", "query", "--sites", "nothing"), "found nothing, which no module's"),
         ((*TUNE, "--kind", "serial", "--sites", "nothing"), "no linear for nothing"),
         ((*TUNE, "--activation", "relu"), "LoRA has no activation"),
         ((*TUNE[:3], "--data", "none.tsv", "--out", "new"), "none.tsv: found no such file"),
@@ -106,6 +107,11 @@ def test_a_request_that_cannot_be_is_one_line(
     message: str,
 ) -> None:
     assert message in refused(*arguments)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf"])
+def test_a_learning_rate_that_is_none_is_a_usage_error(refused: Refused, value: str) -> None:
+    refused(*TUNE, "--learning-rate", value, code=2)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many"])

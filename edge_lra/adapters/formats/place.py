@@ -52,7 +52,7 @@ class Place:
         Raises:
             EdgeError: it is damaged.
         """
-        return read_config(self.config_file) if self.config_file.is_file() else {}
+        return read_config(self.config_file, unique=True) if self.config_file.is_file() else {}
 
     @cached_property
     def entries(self) -> tuple[Path, ...]:
