@@ -18,6 +18,7 @@ from edge_lra.pipeline import ExportRequest, export
 from edge_lra.runner import Runner
 
 ROOT = Path(edge_lra.__file__).parent.parent
+PAGE = ROOT / "edge_lra/profile/report/page"
 HEAVY = ("torch", "onnx", "onnx_ir", "transformers", "peft", "tokenizers", "huggingface_hub")
 
 
@@ -70,6 +71,8 @@ def test_the_wheel_carries_recipes_devices_schemas_and_the_sample(wheel: Path) -
     assert "edge_lra/samples/adapter/adapter_model.safetensors" in names
     schemas = {f"edge_lra/schemas/{path.name}" for path in (ROOT / "edge_lra/schemas").iterdir()}
     assert schemas and schemas <= set(names)
+    page = {f"edge_lra/profile/report/page/{path.name}" for path in PAGE.iterdir()}
+    assert page and page <= set(names)
     assert "edge_lra/py.typed" in names
     assert not [name for name in names if name.startswith("tests")]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.profile import profiles
 from tests.profile.browser import POLICY, load, probe, screenshot
 
 HOSTILE = "<img src=x onerror=alert(1)></title><script>alert(1)</script>&\"'.edge"
-LONG = "a-bundle-whose-name-is-longer-than-a-phone-is-wide-" * 3 + ".edge"
+LONG = "a_bundle_whose_name_is_longer_than_a_phone_is_wide_" * 3 + ".edge"
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,8 @@ def test_nothing_is_wider_than_the_page(page: Path, width: int) -> None:
         """all("details").forEach((e) => { e.open = true });
         const free = (e) => !e.closest(".scroll, .pattern");
         return {inner: innerWidth, scroll: document.documentElement.scrollWidth,
-        out: all("body *").filter((e) => free(e) && (box(e).right > innerWidth + 1 || box(e).left < -1))
+        out: all("body *").filter((e) => free(e)
+          && (box(e).right > innerWidth + 1 || box(e).left < -1))
           .map((e) => e.outerHTML.slice(0, 200))}""",
         width,
     )
@@ -90,7 +92,8 @@ def test_bars_have_the_widths_of_their_numbers(page: Path) -> None:
         """const table = all("table").find((t) => t.caption.textContent === "Operators");
         const side = document.querySelector("#side table");
         const width = (row) => box(row.querySelector("rect")).width;
-        return {operators: all("tbody tr", table).map((r) => [Number(r.cells[2].textContent), width(r)]),
+        return {operators: all("tbody tr", table)
+            .map((r) => [Number(r.cells[2].textContent), width(r)]),
           side: all("tbody tr", side).map((r) => [r.querySelector(".badge").textContent, width(r),
             r.querySelector("rect").getAttribute("class"), r.cells[1].textContent])}""",
     )
@@ -134,8 +137,8 @@ def test_every_text_can_be_read(page: Path, scheme: str) -> None:
           return [contrast(channels(e.closest("svg") ? style.fill : style.color), behind(e)),
                   e.outerHTML.slice(0, 120)];
         });
-        return {paper: channels(getComputedStyle(document.body).backgroundColor), texts: pairs.length,
-          weak: pairs.filter(([ratio]) => ratio < 4.5)}""",
+        return {paper: channels(getComputedStyle(document.body).backgroundColor),
+          texts: pairs.length, weak: pairs.filter(([ratio]) => ratio < 4.5)}""",
         scheme=scheme,
     )
     assert found["texts"] > 300
@@ -151,7 +154,8 @@ def test_the_colours_can_be_chosen(page: Path) -> None:
         const first = document.getElementById("auto");
         first.focus();
         return {auto: paper(), dark: chosen("dark"), light: chosen("light"), again: chosen("auto"),
-          focus: document.activeElement === first, names: all(".theme label").map((e) => e.textContent)}""",
+          focus: document.activeElement === first,
+          names: all(".theme label").map((e) => e.textContent)}""",
     )
     assert found["dark"] < 64 < 192 < found["light"]
     assert found["auto"] == found["again"] == found["light"]
@@ -164,7 +168,8 @@ def test_tables_and_charts_have_names(page: Path) -> None:
         """return {tables: all("table").filter((t) => !t.caption?.textContent.trim()).length,
         heads: all("thead th:not([scope=col]), tbody th:not([scope=row])").length,
         charts: all("svg[role=img]").filter((e) => !e.getAttribute("aria-label")).length,
-        mute: all("svg:not([role=img]):not([aria-hidden])").filter((e) => !e.closest("[role=img]")).length,
+        mute: all("svg:not([role=img]):not([aria-hidden])")
+          .filter((e) => !e.closest("[role=img]")).length,
         regions: all(".scroll").filter((e) => e.tabIndex !== 0 || !e.ariaLabel).length,
         links: all("nav a").filter((a) => !document.querySelector(a.getAttribute("href"))).length,
         levels: all("h1, h2, h3, h4").map((e) => Number(e.tagName[1]))}""",
@@ -172,7 +177,7 @@ def test_tables_and_charts_have_names(page: Path) -> None:
     levels = found.pop("levels")
     assert set(found.values()) == {0}
     assert levels[0] == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
 
 
 @pytest.fixture
