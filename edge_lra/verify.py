@@ -227,6 +227,7 @@ def check(report: Report, layers: list[float] | None = None) -> None:
         )
     who = f"adapter {report.adapter}: " if report.adapter else ""
     raise FidelityError(
-        f"{who}found {found}{worst}; use --keep-float, --quantize none, or set [gates] in edge-lra.toml",
+        f"{who}found {found}{worst}; use --keep-float or --quantize none, or set [gates] in "
+        "edge-lra.toml",
         tuple(order),
     )

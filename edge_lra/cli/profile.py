@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 DEVICE = "A name of `edge-lra devices`, or a TOML; this machine otherwise. Repeatable."
 TARGET = "ssh://[user@]host[:port] or adb:SERIAL: where to measure."
+SHAPE = "Texts x tokens, 1x128 where it fits. Repeatable."
+SWEEP = "Numbers of threads to try besides. Repeatable."
 ESTIMATE = "Only compute from the device's data sheet; execute nothing."
 ADVISE = "Try the project's schemes and modes and name the one to take."
 LIMIT = "p50_ms=50, say; exit 3 when it is exceeded. Repeatable."

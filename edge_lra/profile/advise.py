@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -125,7 +124,7 @@ def advise(
         if progress:
             progress(" ".join(candidate.options()), place, len(plain))
         trials.append(_try(request, candidate, scratch / str(place), profile_bundle, worst))
-    prefix = os.path.commonprefix([*inputs.recipe.layer.values()])
+    prefix = next(iter(inputs.recipe.layer.values())).partition("{i}")[0] + "{i}."
     for place, candidate in enumerate(mixes(trials, worst, prefix)):
         if progress:
             progress(" ".join(candidate.options()), len(plain), len(plain))

@@ -87,7 +87,7 @@ def measure(
     way = transport or Local()
     try:
         host = way.probe()
-        found, ratios = _measure_pushed(way, paths, plan, host)
+        found, ratios = _measure_pushed(way, paths, plan, host, progress)
     finally:
         if transport is None:
             way.clean_up()
@@ -101,7 +101,11 @@ def measure(
 
 
 def _measure_pushed(
-    way: Transport, paths: Sequence[Path], plan: Plan, host: Host
+    way: Transport,
+    paths: Sequence[Path],
+    plan: Plan,
+    host: Host,
+    progress: Callable[[str], None],
 ) -> tuple[list[Measurement], tuple[Ratio, ...]]:
     """Push and measure one bundle, or two and then both in turns."""
     places = [way.push(path) for path in paths]
