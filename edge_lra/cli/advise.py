@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edge_lra.profile.advise import Advice
     from edge_lra.profile.result import Entry
 
+BUDGET_S = 5.0  # a bundle; there are many
 # What --advise has no use for: it writes no bundle and varies what is measured itself.
 REFUSED = {
     "against": "--against",
@@ -54,7 +55,7 @@ def advise_project(
     )
 
     def profile_bundle(path: Path) -> Entry:
-        study = make_study(path, config, options)
+        study = make_study(path, config, {**options, "budget": options["budget"] or BUDGET_S})
         return run_study(study, execute=False).entries[0]
 
     with tempfile.TemporaryDirectory(prefix="edge-lra-") as scratch, progress_bar() as progress:

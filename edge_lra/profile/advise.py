@@ -50,6 +50,21 @@ class Trial:
     refused: str | None = None
     pareto: bool = False
 
+    def as_dict(self, chosen: bool) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        costs = self.costs if self.entry else (None,) * 4
+        kind = "measured" if self.entry and self.entry.measured else "estimated"
+        return {
+            "options": self.candidate.options(),
+            "why": self.candidate.why or None,
+            "refused": self.refused,
+            "device": self.entry.device if self.entry else None,
+            "kind": kind if self.entry else None,
+            **dict(zip(("p50_ms", "peak_rss_mib", "file_mib", "error"), costs, strict=True)),
+            "pareto": self.pareto,
+            "chosen": chosen,
+        }
+
     @property
     def costs(self) -> tuple[float, float, float, float]:
         """Latency in ms, peak RSS and files in MiB, error: all the better the smaller."""
@@ -70,20 +85,7 @@ class Advice:
         return {
             "schema_version": 1,
             "command": self.command,
-            "trials": [
-                {
-                    "mode": trial.candidate.mode,
-                    "scheme": trial.candidate.scheme,
-                    "keep_float": list(trial.candidate.keep_float),
-                    "why": trial.candidate.why,
-                    "refused": trial.refused,
-                    "error": trial.error,
-                    "pareto": trial.pareto,
-                    "chosen": trial is self.chosen,
-                    "profile": trial.entry.as_dict() if trial.entry else None,
-                }
-                for trial in self.trials
-            ],
+            "trials": [trial.as_dict(trial is self.chosen) for trial in self.trials],
         }
 
 

@@ -33,7 +33,10 @@ def commands(group: click.Group, path: tuple[str, ...] = ()) -> dict[str, click.
 
 def test_every_command_has_a_schema_and_takes_json() -> None:
     known = commands(main)
-    assert {path.stem for path in SCHEMAS.glob("*.json")} == known.keys() | {"manifest"}
+    assert {path.stem for path in SCHEMAS.glob("*.json")} == known.keys() | {
+        "manifest",
+        "profile-advise",
+    }
     for name, command in known.items():
         assert "--json" in [option for p in command.params for option in p.opts], name
 
