@@ -201,7 +201,7 @@ def _is_known(value: onnx.ValueInfoProto) -> bool:
 def _peak(graph: onnx.GraphProto, shaped: onnx.GraphProto, outer: Mapping[str, _Value]) -> int:
     """Return the largest sum of live values of a graph; KeyError where a shape is unknown."""
     values = {**outer, **_shapes(shaped)}
-    inner = {node.name: _inside(node) for node in shaped.node}
+    inner = {tuple(node.output[:1]): _inside(node) for node in shaped.node}
     owner, last = _lifetimes(graph)
     sizes: dict[str, int] = {}
     live = peak = 0
@@ -210,7 +210,9 @@ def _peak(graph: onnx.GraphProto, shaped: onnx.GraphProto, outer: Mapping[str, _
         sizes |= {name: values[name].size for name in made}
         inside = [
             _peak(body, shape, values)
-            for body, shape in zip(_inside(node), inner.get(node.name, ()), strict=True)
+            for body, shape in zip(
+                _inside(node), inner.get(tuple(node.output[:1]), ()), strict=True
+            )
         ]
         # A branch's result becomes the If's: it is not there twice.
         peak = max(peak, live + max([sum(sizes[name] for name in made), *inside]))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edge_lra.profile.doubts import doubts
 from edge_lra.profile.plan import Plan, Session
-from edge_lra.profile.result import RESAMPLES, Ratio, Shape, Timing
+from edge_lra.profile.result import RESAMPLES, Measurement, Ratio, Shape, Timing
 from edge_lra.transport.base import Transport
 
 
@@ -34,6 +34,18 @@ class Comparison:
     ratios: tuple[Ratio, ...]
     warnings: tuple[str, ...]
     complete: bool
+
+    def add_to(self, found: Sequence[Measurement]) -> list[Measurement]:
+        """Return the measurements of both with the latencies that were taken in turns."""
+        return [
+            replace(
+                one,
+                timings=timings,
+                warnings=(*one.warnings, *self.warnings),
+                complete=one.complete and self.complete,
+            )
+            for one, timings in zip(found, self.timings, strict=True)
+        ]
 
 
 def compare_on(

@@ -32,8 +32,9 @@ def doubts(timing: Timing, answer: Mapping[str, Any], chosen: bool) -> list[str]
     if slower is not None:
         found.append(f"{name}: the last third of the runs took {slower - 1:.0%} longer than the "
                      "first: the device heats up, or something else runs there")  # fmt: skip
-    found += [f"{name}: {reason}" for reason in clock_changes(*answer["clocks"])]
-    busy = answer["busy"]
+    if answer.get("clocks"):
+        found += [f"{name}: {reason}" for reason in clock_changes(*answer["clocks"])]
+    busy = answer.get("busy")
     if busy is not None and busy < SHARED:
         found.append(f"{name}: other programs had the core for {1 - busy:.0%} of the time; "
                      "measure on an idle machine")  # fmt: skip

@@ -79,25 +79,7 @@ def measure(
     way = transport or Local()
     try:
         host = way.probe()
-        places = [way.push(path) for path in paths]
-        alone = plan if against is None else replace(plan, runs=min(runs or RUNS_ALONE, RUNS_ALONE))
-        found = [
-            measure_on(way, place, alone, host, path)
-            for place, path in zip(places, paths, strict=True)
-        ]
-        ratios: tuple[Ratio, ...] = ()
-        if against is not None:
-            both = compare_on(way, (places[0], places[1]), plan)
-            ratios = both.ratios
-            found = [
-                replace(
-                    one,
-                    timings=timings,
-                    warnings=(*one.warnings, *both.warnings),
-                    complete=one.complete and both.complete,
-                )
-                for one, timings in zip(found, both.timings, strict=True)
-            ]
+        found, ratios = _measure_pushed(way, paths, plan, host)
     finally:
         if transport is None:
             way.clean_up()
@@ -108,6 +90,21 @@ def measure(
     )
     versions = {name: version(name) for name in ("edge-lra", "onnxruntime", "numpy")}
     return Profile(entries, ratios, versions)
+
+
+def _measure_pushed(
+    way: Transport, paths: Sequence[Path], plan: Plan, host: Host
+) -> tuple[list[Measurement], tuple[Ratio, ...]]:
+    """Push and measure one bundle, or two and then both in turns."""
+    places = [way.push(path) for path in paths]
+    alone = plan if len(paths) == 1 else plan.shortened(RUNS_ALONE)
+    found = [
+        measure_on(way, place, alone, host, path) for place, path in zip(places, paths, strict=True)
+    ]
+    if len(paths) == 1:
+        return found, ()
+    both = compare_on(way, (places[0], places[1]), plan)
+    return both.add_to(found), both.ratios
 
 
 def describe_bundle(
@@ -186,27 +183,26 @@ def measure_on(
     first = plan.shapes[0]
     start = _read_start(session.ask("cold start", plan.request("cold", [place], first)), found[0])
     nodes = session.ask("operators", plan.request("operators", [place], first)) or {}
-    unpacked = session.ask("memory by part", plan.request("unpacked", [place], first)) or {}
-    largest = max(found, key=lambda answer: float(answer["memory"]["peak_rss_mib"]))
-    memory, doubt = read_memory(largest["memory"], unpacked.get("anonymous_mib"))
-    session.warnings += doubt
-    timings = []
-    for answer in found:
-        timing = Timing(answer["shape"], tuple(answer["latencies_ms"][0]))
+    memory = _read_memory(session, place, plan, found)
+    sweep = _sweep(session, place, plan)
+    timings = tuple(Timing(a["shape"], tuple(a["latencies_ms"][0])) for a in found)
+    for timing, answer in zip(timings, found, strict=True):
         session.warnings += doubts(timing, answer, plan.runs is None)
-        timings.append(timing)
+    if bundle is not None and memory.shape is not None:
+        planned = planned_peak_mib(bundle, memory.shape, plan.adapter)
+        memory = replace(memory, planned_activations_mib=planned)
     return Measurement(
         host=host.as_dict(),
         transport=transport.name,
         threads=plan.threads,
         start=start,
-        memory=_plan_activations(memory, bundle, largest["shape"], plan.adapter),
-        timings=tuple(timings),
+        memory=memory,
+        timings=timings,
         operators=tuple(Operator(**row) for row in nodes.get("operators", ())),
         layers=tuple(Layer(**row) for row in nodes.get("layers", ())),
         spans=tuple(Span(**row) for row in nodes.get("spans", ())),
         switch_ms=found[0]["switch_ms"],
-        sweep=_sweep(session, place, plan),
+        sweep=sweep,
         warnings=tuple(session.warnings),
         complete=session.complete,
     )
@@ -236,11 +232,15 @@ def _read_start(cold: Mapping[str, Any] | None, warm: Mapping[str, Any]) -> Star
     return Start(**{name: statistics.median(cold[name]) for name in names})
 
 
-def _plan_activations(
-    memory: Memory, bundle: Path | None, shape: Shape, adapter: str | None
+def _read_memory(
+    session: Session, place: str, plan: Plan, found: Sequence[Mapping[str, Any]]
 ) -> Memory:
-    planned = planned_peak_mib(bundle, shape, adapter) if bundle is not None else None
-    return replace(memory, shape=shape, planned_activations_mib=planned)
+    """Return the memory of the shape that took most, with its parts."""
+    unpacked = session.ask("memory by part", plan.request("unpacked", [place], plan.shapes[0]))
+    largest = max(found, key=lambda answer: float(answer["memory"]["peak_rss_mib"]))
+    memory, doubt = read_memory(largest["memory"], (unpacked or {}).get("anonymous_mib"))
+    session.warnings += doubt
+    return replace(memory, shape=largest["shape"])
 
 
 def _sweep(session: Session, place: str, plan: Plan) -> tuple[Threads, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edge_lra.errors import EdgeError
@@ -50,6 +50,10 @@ class Plan:
             raise EdgeError(f"budget_s: found {self.budget_s:g}, expected more than 0 seconds")
         if not self.shapes:
             raise EdgeError("shape: found none, expected at least one such as 1x128")
+
+    def shortened(self, runs: int) -> Plan:
+        """Return a plan of so many runs at most."""
+        return replace(self, runs=min(self.runs or runs, runs))
 
     def request(self, what: str, places: Sequence[str], shape: Shape) -> dict[str, Any]:
         """Return a request to the agent; the budget is shared by the shapes."""
