@@ -69,7 +69,7 @@ def seconds_per_run(graph: TinyGraph, threads: int) -> float:
     import onnxruntime
 
     with tempfile.TemporaryDirectory() as folder:
-        path = _write(graph, Path(folder))
+        path = write_graph(graph, Path(folder))
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = threads
@@ -103,7 +103,7 @@ def _quiet_seconds(run: Callable[[], object], now: Callable[[], float], threads:
     return float(np.percentile(values, 25 if threads == 1 else 0))
 
 
-def _write(graph: TinyGraph, folder: Path) -> str:
+def write_graph(graph: TinyGraph, folder: Path) -> str:
     """Write the graph and a sparse file of zeros for its weights; return the graph's path."""
     import onnx
     from onnx import helper
