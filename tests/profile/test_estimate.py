@@ -15,10 +15,18 @@ from edge_lra.device import HOST, Cluster, Device, Figure
 from edge_lra.errors import EdgeError
 from edge_lra.pipeline import ExportRequest, export
 from edge_lra.profile.estimate import calibration as calibrations
-from edge_lra.profile.estimate import default_calibration, estimate, kernels
+from edge_lra.profile.estimate import default_calibration, estimate, estimate_error, kernels
 from edge_lra.profile.estimate.calibration import Calibration, calibrate, interpolate
 from edge_lra.profile.estimate.micro import TinyGraph, write_graph
-from edge_lra.profile.result import Estimate
+from edge_lra.profile.result import (
+    Estimate,
+    Measurement,
+    Memory,
+    Operator,
+    ShapeEstimate,
+    Start,
+    Timing,
+)
 
 SHAPES = [(1, 8), (4, 32)]
 
@@ -289,3 +297,31 @@ def test_every_curve_rises_here() -> None:
     assert 0 <= kernels.branch_seconds() < 1e-3
     short, long = (kernels.attention_seconds(tokens, 32, True, 1) for tokens in (16, 256))
     assert short < long
+
+
+# ---- against measurements ------------------------------------------------------------------
+
+
+def measurement(threads: int, *shapes: tuple[int, int]) -> Measurement:
+    timings = tuple(Timing(shape, (2.0, 4.0, 9.0)) for shape in shapes)
+    operators = (
+        Operator("MatMulIntegerToFloat", 4, 1.5),
+        Operator("DynamicQuantizeMatMul", 4, 0.5),
+        Operator("Mul", 4, 0.25),
+        Operator("Reshape", 1, 0.1),
+    )
+    start, memory = Start(1.0, 0.5, 0.1, 9.0), Memory(100.0, 90.0, 50.0)
+    return Measurement({}, "local", threads, start, memory, timings, operators)
+
+
+def test_the_error_is_told_by_class_and_in_total() -> None:
+    classes = {"int8 matmul": 3.0, "elementwise": 0.2, "overhead": 0.1}
+    shapes = (ShapeEstimate((1, 8), 1.0, 3.0, 4.0, classes),)
+    estimated = Estimate(1, shapes, None, (1.0, 2.0), None, ())
+    found = estimate_error(estimated, measurement(1, (1, 8)))
+    assert found == pytest.approx({"total": -0.25, "int8 matmul": 0.5, "elementwise": -0.2})
+    assert next(iter(found)) == "total"
+    later = estimate_error(estimated, measurement(1, (1, 4), (1, 8)))
+    assert later == {"total": -0.25}  # operators are those of the first shape
+    assert estimate_error(estimated, measurement(1, (1, 4))) == {}
+    assert estimate_error(estimated, measurement(2, (1, 8))) == {}
