@@ -246,10 +246,10 @@ def test_another_machine_or_onnxruntime_has_another_calibration(
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", json.dumps({"cpu": 1}), "{"])
 def test_a_damaged_cache_is_measured_again(measured: list[int], content: str) -> None:
-    file = calibrations.cache_file(1)
+    file = calibrations.cache_file(2)
     file.parent.mkdir(parents=True)
     file.write_text(content)
-    assert calibrate(1) == default_calibration()
+    assert calibrate(2) == default_calibration()
     assert calibrations.read_calibration(file) == default_calibration()
 
 

@@ -42,7 +42,7 @@ def test_a_product_is_rows_times_depth_times_columns() -> None:
     weights = {"w": np.zeros((8, 5), "f4"), "b": np.zeros(5, "f4")}
     nodes = [node("MatMul", ["x", "w"], "y"), node("Add", ["y", "b"], "z")]
     _, (product, bias) = costs(nodes, weights, x=(2, 3, 8))
-    assert product.work == (Product(6, 8, 5, 1, "fp32", True, 4 * 8 * 5),)
+    assert product.work == (Product(6, 8, 5, 1, "fp32", True, 4 * 8 * 5, 4 * 6 * (8 + 5)),)
     assert product.macs == 2 * 3 * 8 * 5
     assert (product.read_bytes, product.written_bytes) == (4 * 2 * 3 * 8, 4 * 2 * 3 * 5)
     assert product.weight_bytes == 160
@@ -59,14 +59,17 @@ def test_a_product_of_activations_streams_no_weight_and_counts_each_batch() -> N
 def test_a_turned_matrix_multiplies_as_often(trans_b: int) -> None:
     weights = {"w": np.zeros((5, 8) if trans_b else (8, 5), "f4")}
     _, (product,) = costs([node("Gemm", ["x", "w"], "y", transB=trans_b)], weights, x=(3, 8))
-    assert product.work[0] == Product(3, 8, 5, 1, "fp32", True, 160)
+    assert product.work[0] == Product(3, 8, 5, 1, "fp32", True, 160, 4 * 3 * (8 + 5))
 
 
 def test_int8_weights_are_a_byte_each_and_their_input_is_quantized_first() -> None:
     weights = {"w": np.zeros((8, 5), "i1"), "s": np.zeros(5, "f4")}
     nodes = [node("DynamicQuantizeMatMul", ["x", "w", "s"], "y", "com.microsoft")]
     _, (product,) = costs(nodes, weights, x=(2, 3, 8))
-    assert product.work == (Product(6, 8, 5, 1, "int8", True, 40), Swept("quantize", 48, 5 * 48))
+    assert product.work == (
+        Product(6, 8, 5, 1, "int8", True, 40, 4 * 6 * 13),
+        Swept("quantize", 48, 5 * 48),
+    )
     assert product.kind == "int8 matmul"
 
 
@@ -78,8 +81,9 @@ def test_attention_multiplies_twice_by_every_pair_of_tokens() -> None:
         _, (cost,) = costs([attended], {}, **shapes)
         return cost
 
-    assert attend().work == (Heads(8, 7, 8, False),)
-    assert attend("", "m").work == (Heads(8, 7, 8, True),)
+    moved = 4 * (4 * 2 * 7 * 32)  # query, key, value, context
+    assert attend().work == (Heads(8, 7, 8, False, moved),)
+    assert attend("", "m").work == (Heads(8, 7, 8, True, moved),)
     assert attend().macs == 2 * 2 * 7 * 7 * 32
 
 

@@ -28,11 +28,9 @@ def bundle(tiny_made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Target(Local):
     """A target that counts what is asked of it."""
 
-    name = "ssh"
-    target = "ssh://target"
-
     def __init__(self, **changes: Any) -> None:
         super().__init__()
+        self.name, self.target = "ssh", "ssh://target"
         self.changes, self.log = changes, [""][:0]
 
     def probe(self) -> Host:

@@ -8,10 +8,11 @@ import math
 import os
 import platform
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 from edge_lra.profile.estimate import kernels
@@ -27,8 +28,12 @@ SETS_MIB: dict[int, tuple[float, ...]] = {
 SIZES = (4096, 65536, 1 << 19, 1 << 22)
 TOKENS = (16, 64, 128, 256, 512)
 HEAD_SIZES = (32, 64)
+ATTEMPTS = 3  # sessions with several threads, of which the least counts
+WIDE = 2048  # a weight that no cache near a core holds whole: many rows read it many times
+WIDE_ROWS = (64, 256, 1024)
 WIDTHS = (256, 1024)  # whose difference tells what an output element costs
-MIDDLE = {"rows": 128, "set_mib": 8.0, "size": 1 << 18, "tokens": 128, "head_size": 64}
+# Nodes of middling size, graphs of 1 ms: on a busy machine all cores are seldom free for longer.
+MIDDLE = {"rows": 128, "set_mib": 1.0, "size": 1 << 17, "tokens": 128, "head_size": 32}
 DEFAULT = Path(__file__).with_name("default.json")
 Points = tuple[tuple[float, float], ...]  # rising x, seconds
 
@@ -58,6 +63,8 @@ class Calibration:
         branch_s: what an `If` adds.
         products: seconds for an element of the weight by "int8" or "fp32", then by rows of the
             input (as text), over the MiB of all weights that a run streams.
+        wide: by dtype, how much longer an element of a weight of 2048 x 2048 takes than one of
+            512 x 512, over rows.
         output_s: an element of an int8 product's output, scaled to a float.
         heads: seconds of one attention head over tokens, by "size" or "size masked".
         curves: seconds of a node over elements, or over bytes moved (costs.BYTES).
@@ -74,20 +81,33 @@ class Calibration:
     node_s: float
     branch_s: float
     products: Mapping[str, Mapping[str, Points]]
+    wide: Mapping[str, Points]
     output_s: float
     heads: Mapping[str, Points]
     curves: Mapping[str, Points]
     threads: int
     serial: Mapping[str, float]
 
-    def weight_seconds(self, dtype: str, rows: float, set_mib: float) -> float:
-        """Return the time an element of the weight takes, straight between rows."""
+    def weight_seconds(
+        self, dtype: str, rows: float, set_mib: float, weights: int = kernels.WIDTH**2
+    ) -> float:
+        """Return the time an element of a weight takes, straight between rows.
+
+        Args:
+            dtype: "int8" or "fp32".
+            rows: of the input.
+            set_mib: of all weights that the run streams.
+            weights: elements of this one.
+        """
         table = self.products[dtype]
         known = sorted(map(int, table))
         place = min(max(1, bisect_left(known, rows)), len(known) - 1)
         low, high = known[place - 1], known[place]
         first, second = (interpolate_level(table[str(r)], set_mib) for r in (low, high))
-        return first + (second - first) * (max(rows, low) - low) / (high - low)
+        seconds = first + (second - first) * (max(rows, low) - low) / (high - low)
+        width = math.log(max(1, weights) / kernels.WIDTH**2, (WIDE / kernels.WIDTH) ** 2)
+        factor = interpolate_level(self.wide[dtype], rows)
+        return float(seconds * factor ** min(1.0, max(0.0, width)))
 
     def best_macs_per_s(self, dtype: str) -> float:
         """Return the best rate of one core that any product reached."""
@@ -136,7 +156,9 @@ def interpolate_level(points: Sequence[tuple[float, float]], x: float) -> float:
 
 
 def calibrate(threads: int = 1, refresh: bool = False) -> Calibration:
-    """Return this machine's calibration, from the user's cache or by measuring (about 20 s).
+    """Return this machine's calibration, from the user's cache or by measuring.
+
+    That takes about 20 s of a quiet machine, and 40 s more for several threads.
 
     Args:
         threads: for how many threads the share that they do not shorten is measured.
@@ -192,6 +214,7 @@ def read_calibration(file: Path) -> Calibration:
             },
             "heads": {name: points(curve) for name, curve in raw["heads"].items()},
             "curves": {name: points(curve) for name, curve in raw["curves"].items()},
+            "wide": {dtype: points(curve) for dtype, curve in raw["wide"].items()},
         }
     )
 
@@ -219,6 +242,10 @@ def measure(threads: int) -> Calibration:
     }
     frequency = psutil.cpu_freq()
     output_s = _output_seconds(curves["quantize"])
+    products = {
+        "int8": _products("int8", curves["quantize"], output_s),
+        "fp32": _products("fp32", curves["quantize"], 0.0),
+    }
     return Calibration(
         cpu=machine()[0],
         cores=machine()[2],
@@ -227,9 +254,10 @@ def measure(threads: int) -> Calibration:
         measured_on=date.today().isoformat(),
         node_s=kernels.node_seconds(),
         branch_s=kernels.branch_seconds(),
-        products={
-            "int8": _products("int8", curves["quantize"], output_s),
-            "fp32": _products("fp32", curves["quantize"], 0.0),
+        products=products,
+        wide={
+            dtype: _wide(dtype, table, curves["quantize"], output_s)
+            for dtype, table in products.items()
         },
         output_s=output_s,
         heads=heads,
@@ -244,19 +272,38 @@ def _sizes(curve: str) -> tuple[int, ...]:
 
 
 def _products(dtype: str, quantize: Points, output_s: float) -> dict[str, Points]:
-    """Return seconds for an element of the weight, without the input's and output's own."""
-    tables = {}
-    for rows, sets in SETS_MIB.items():
-        points = []
-        for set_mib in sets:
-            seconds = kernels.product_seconds(dtype, rows, set_mib, 1)
-            if dtype == "int8":
-                elements = rows * kernels.WIDTH
-                around = interpolate(quantize, elements) + output_s * elements
-                seconds = max(seconds - around, 0.3 * seconds)
-            points.append((float(set_mib), seconds / kernels.WIDTH**2))
-        tables[str(rows)] = tuple(points)
-    return tables
+    """Return seconds for an element of the weight, by rows, over the MiB of all weights."""
+    return {
+        str(rows): tuple(
+            (mib, _weight_seconds(dtype, rows, mib, kernels.WIDTH, quantize, output_s))
+            for mib in sets
+        )
+        for rows, sets in SETS_MIB.items()
+    }
+
+
+def _wide(dtype: str, table: Mapping[str, Points], quantize: Points, output_s: float) -> Points:
+    """Return how much longer an element of one wide weight takes, over rows."""
+    mib = WIDE**2 * (1 if dtype == "int8" else 4) / 2**20
+    return tuple(
+        (
+            float(rows),
+            _weight_seconds(dtype, rows, mib, WIDE, quantize, output_s)
+            / interpolate_level(table[str(rows)], mib),
+        )
+        for rows in WIDE_ROWS
+    )
+
+
+def _weight_seconds(
+    dtype: str, rows: int, set_mib: float, width: int, quantize: Points, output_s: float
+) -> float:
+    """Time a product without the input's quantization and the output's scaling."""
+    seconds = kernels.product_seconds(dtype, rows, set_mib, 1, width)
+    if dtype == "int8":
+        around = interpolate(quantize, rows * width) + output_s * rows * width
+        seconds = max(seconds - around, 0.3 * seconds)
+    return seconds / width**2
 
 
 def _output_seconds(quantize: Points) -> float:
@@ -275,18 +322,17 @@ def _output_seconds(quantize: Points) -> float:
 
 def _serial_shares(threads: int) -> dict[str, float]:
     """Compare nodes of middling size on one and on several threads."""
-
-    def share(seconds: float, alone: float) -> float:
-        return min(1.0, max(0.0, (threads * seconds / alone - 1) / (threads - 1)))
-
-    rows, size = int(MIDDLE["rows"]), int(MIDDLE["size"])
-    tokens, head = int(MIDDLE["tokens"]), int(MIDDLE["head_size"])
-    timed = {
-        dtype: [kernels.product_seconds(dtype, rows, MIDDLE["set_mib"], n) for n in (threads, 1)]
+    rows, tokens, head = (int(MIDDLE[name]) for name in ("rows", "tokens", "head_size"))
+    timed: dict[str, Callable[[int], float]] = {
+        dtype: partial(kernels.product_seconds, dtype, rows, MIDDLE["set_mib"])
         for dtype in ("int8", "fp32")
     }
-    timed["attention"] = [kernels.attention_seconds(tokens, head, False, n) for n in (threads, 1)]
+    timed["attention"] = partial(kernels.attention_seconds, tokens, head, False)
     for name, seconds in kernels.CURVES.items():
-        amount = 12 * size if name in BYTES else size
-        timed[name] = [seconds(amount, n) for n in (threads, 1)]
-    return {kind: share(*pair) for kind, pair in timed.items()}
+        timed[name] = partial(seconds, int(MIDDLE["size"]) * (12 if name in BYTES else 1))
+
+    def share(run: Callable[[int], float]) -> float:
+        together = min(run(threads) for _ in range(ATTEMPTS))
+        return min(1.0, max(0.0, (threads * together / run(1) - 1) / (threads - 1)))
+
+    return {kind: share(run) for kind, run in timed.items()}

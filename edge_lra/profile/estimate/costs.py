@@ -18,6 +18,7 @@ class Product:
         dtype: "int8" or "fp32".
         stored: whether the matrix is a weight, prepacked and streamed once a run.
         weight_bytes: of the matrix, all batches.
+        moved_bytes: of activations, read and written.
     """
 
     rows: int
@@ -27,6 +28,7 @@ class Product:
     dtype: str
     stored: bool
     weight_bytes: int
+    moved_bytes: int
 
     @property
     def weights(self) -> int:
@@ -47,6 +49,7 @@ class Heads:
     tokens: int
     size: int
     masked: bool
+    moved_bytes: int
 
     @property
     def macs(self) -> int:
@@ -182,11 +185,12 @@ def _products(step: Step, inputs: Sequence[Value]) -> tuple[Work, ...]:
     rows = output.elements // max(1, columns)
     batch = 1 if shared else int(np.prod(output.shape[:-2], dtype=np.int64))
     dtype = "int8" if PRODUCTS[operator] == INT8 else "fp32"
+    moved = left.size_bytes + output.size_bytes + (0 if right.weight else right.size_bytes)
     product = Product(
-        rows // max(1, batch), depth, columns, batch, dtype, right.weight, right.size_bytes
+        rows // max(1, batch), depth, columns, batch, dtype, right.weight, right.size_bytes, moved
     )
     if operator == "DynamicQuantizeMatMul":
-        moved = left.size_bytes + left.elements
+        moved = left.size_bytes + left.elements  # floats read, bytes written
         return product, Swept("quantize", left.elements, moved)
     return (product,)
 
@@ -198,4 +202,5 @@ def _heads(step: Step) -> Heads:
     batch, tokens, width = query.shape
     # Inputs: query, key, value, bias, key_padding_mask, attention_bias, …
     masked = any(value is not None for value in step.inputs[4:6])
-    return Heads(batch * count, tokens, width // count, masked)
+    moved = 4 * query.size_bytes  # query, key, value, context
+    return Heads(batch * count, tokens, width // count, masked, moved)

@@ -70,7 +70,8 @@ def _alone_s(known: Calibration, part: Product | Heads | Swept, set_mib: float) 
     """Return the seconds on one core of the calibration's machine, without the node around."""
     if isinstance(part, Product):
         place = set_mib if part.stored else 0.0
-        seconds = part.weights * known.weight_seconds(part.dtype, part.rows, place)
+        each = part.depth * part.columns
+        seconds = part.weights * known.weight_seconds(part.dtype, part.rows, place, each)
         outputs = part.batch * part.rows * part.columns
         return seconds + (outputs * known.output_s if part.dtype == "int8" else 0.0)
     if isinstance(part, Heads):
@@ -155,10 +156,8 @@ class SheetRates:
         return max(compute, memory) + (1 - overlap) * min(compute, memory)
 
     def _moved_bytes(self, part: Product | Heads | Swept) -> int:
-        if isinstance(part, Product):
-            return part.weight_bytes if part.stored else 0
-        moved = part.moved_bytes if isinstance(part, Swept) else 0
-        return moved if moved > CACHED_BYTES else 0
+        moved = part.moved_bytes if part.moved_bytes > CACHED_BYTES else 0
+        return moved + (part.weight_bytes if isinstance(part, Product) and part.stored else 0)
 
     def speedup(self, dtype: str) -> float:
         """Return what the cores in use reach together over the fastest one."""
