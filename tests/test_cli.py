@@ -21,7 +21,7 @@ def call(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
 
-@pytest.mark.parametrize("module", ["edge_lra", "edge_lra.runner", "edge_lra.profile.child"])
+@pytest.mark.parametrize("module", ["edge_lra", "edge_lra.runner", "edge_lra.agent.measure"])
 def test_importing_loads_nothing_a_device_lacks(module: str) -> None:
     heavy = {"torch", "onnx", "onnx_ir", "transformers", "peft", "click", "tokenizers"}
     code = f"import sys, {module}; print(*({heavy!r} & set(sys.modules)))"

@@ -8,13 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from edge_lra.agent.adapter import pick_adapter
 from edge_lra.agent.imports import import_runner
 
 
 def first_run(request: dict[str, Any]) -> dict[str, float]:
     """Return the seconds of each stage and the monotonic moment of the first result."""
     imports_s = import_runner()
-    from edge_lra.agent.inputs import pick_adapter, shape_of, token_inputs
+    from edge_lra.agent.inputs import shape_of, token_inputs
     from edge_lra.agent.timing import timed_run
     from edge_lra.runner import Runner
 

@@ -119,7 +119,8 @@ def _memory(root: Path) -> tuple[float | None, float | None]:
     """Return MiB in all and to be had, both cut to what the control group allows."""
     fields = dict(re.findall(r"^(\w+):\s+(\d+) kB$", _read(root / "proc/meminfo"), re.MULTILINE))
     total, free = (
-        int(fields[name]) / 1024 if name in fields else None for name in ("MemTotal", "MemAvailable")
+        int(fields[name]) / 1024 if name in fields else None
+        for name in ("MemTotal", "MemAvailable")
     )
     limit, used = _group_limit(root)
     if limit is None or (total is not None and limit >= total):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
+from edge_lra.agent.adapter import pick_adapter
 from edge_lra.bundle import load_manifest
 from edge_lra.errors import EdgeError
 from edge_lra.runner.adapters import AdapterStore
@@ -34,22 +35,6 @@ def token_inputs(folder: Path, names: Sequence[str], shape: Shape) -> Arrays:
             "this profiler does not know how to feed it"
         )
     return {name: values[name] for name in names}
-
-
-def pick_adapter(manifest: Mapping[str, Any], name: str | None) -> str | None:
-    """Return the named adapter, else the default, else the first: none may mean no head.
-
-    Raises:
-        EdgeError: the bundle has no such adapter.
-    """
-    known = list(manifest.get("adapters") or {}) if manifest.get("adapter_inputs") else []
-    if name is not None and name not in known:
-        raise EdgeError(
-            f"adapter: found {name!r}, expected one of: {', '.join(known) or 'none'}"
-            + ("" if known else f" (the bundle is {manifest.get('mode')})")
-        )
-    default: str | None = manifest.get("default_adapter") if known else None
-    return name or default or (known[0] if known else None)
 
 
 def all_inputs(folder: Path, shape: Shape, adapter: str | None) -> Arrays:

@@ -99,11 +99,11 @@ def layers_by_node(nodes: Sequence[Node]) -> dict[str, str]:
         for place, node in enumerate(nodes)
         if any(OUTPUT.fullmatch(output) for output in node.outputs)
     ]
-    if any(_reads_layer(node, len(ends)) for node in nodes[ends[-1] + 1 :] if ends):
-        ends.append(len(nodes) - 1)  # the last hidden state is an output, under the output's name
     start = _start_of_first(nodes)
     if not ends or start is None:
         return {}
+    if any(_reads_layer(node, len(ends)) for node in nodes[ends[-1] + 1 :]):
+        ends.append(len(nodes) - 1)  # the last hidden state is an output, under the output's name
     layers: dict[str, str] = {}
     for place, node in enumerate(nodes):
         done = sum(end < place for end in ends)

@@ -4,22 +4,37 @@ Request: bundles (their places), shape, threads, runs or null, budget_s, warmup,
 switch (whether to time choosing another adapter).
 
 Answer: latencies_ms by bundle and run; adapters by bundle; imports_s, load_s, first_run_ms;
-memory; switch_ms or null; clocks before and after the timed runs.
+memory; switch_ms or null; clocks before and after the timed runs; busy, the part of their time
+that the calling thread had a core (null with pauses between runs).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_lra.agent.adapter import pick_adapter
 from edge_lra.agent.clocks import read_clocks
 from edge_lra.agent.imports import import_runner
 from edge_lra.agent.memory import Split, Timeline, mapped_mib, peak_rss_mib, split
 
 if TYPE_CHECKING:
     from edge_lra.runner import Runner
+
+
+@dataclass
+class _Opened:
+    """What the request's bundles became, and what that took."""
+
+    runners: list[Runner]
+    inputs: list[dict[str, Any]]
+    load_s: float
+    first_run_ms: float
+    imported: Split | None
+    loaded: Split | None
 
 
 def measure(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,13 +44,32 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         EdgeError: a bundle cannot be opened, or has no such adapter.
     """
     imports_s = import_runner()
-    from edge_lra.agent.inputs import shape_of, token_inputs
     from edge_lra.agent.switch import measure_switch
-    from edge_lra.agent.timing import PAUSE_S, Plan, time_in_turns, timed_run
 
     folders = [Path(place) for place in request["bundles"]]
-    threads, shape = int(request["threads"]), shape_of(request["shape"])
     timeline = Timeline()
+    opened = _open(folders, request, timeline)
+    steady = _run(opened, request, timeline)
+    peak_mib = peak_rss_mib()  # before this program's own book-keeping adds to it
+    timeline.sample(with_pss=True)
+    splits = _splits(folders, opened.imported, opened.loaded, split())
+    wanted = request.get("switch") and len(folders) == 1
+    return steady | {
+        "imports_s": imports_s,
+        "load_s": opened.load_s,
+        "first_run_ms": opened.first_run_ms,
+        "adapters": [runner.default_adapter for runner in opened.runners],
+        "memory": timeline.as_dict() | {"peak_rss_mib": peak_mib, "split": splits},
+        "switch_ms": measure_switch(opened.runners[0], opened.inputs[0]) if wanted else None,
+    }
+
+
+def _open(folders: list[Path], request: Mapping[str, Any], timeline: Timeline) -> _Opened:
+    """Load the bundles and run each once, under the eyes of the sampling thread."""
+    from edge_lra.agent.inputs import shape_of, token_inputs
+    from edge_lra.agent.timing import timed_run
+
+    threads, shape = int(request["threads"]), shape_of(request["shape"])
     timeline.mark("imports")
     imported = split()
     with timeline.watch():
@@ -44,44 +78,45 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         load_s = time.perf_counter() - start
         loaded = split()
         timeline.mark("loaded")
-        inputs = [token_inputs(r.path, r.input_names, shape) for r in runners]
+        inputs = [token_inputs(runner.path, runner.input_names, shape) for runner in runners]
         first_runs_ms = [timed_run(*pair) for pair in zip(runners, inputs, strict=True)]
         timeline.mark("first run")
+    return _Opened(runners, inputs, load_s, first_runs_ms[0], imported, loaded)
+
+
+def _run(opened: _Opened, request: Mapping[str, Any], timeline: Timeline) -> dict[str, Any]:
+    """Time the runs; return latencies, clocks before and after, and the thread's share."""
+    from edge_lra.agent.timing import PAUSE_S, Plan, time_in_turns
+
+    pauses = int(request["threads"]) > 1 and len(opened.runners) > 1
     plan = Plan(
         request["runs"],
         float(request["budget_s"]),
         int(request["warmup"]),
-        PAUSE_S if threads > 1 and len(runners) > 1 else 0.0,
+        PAUSE_S if pauses else 0.0,
     )
     clocks: list[dict[str, Any]] = []
+    moments: list[tuple[float, float]] = []  # of the wall and of this thread's processor time
+
+    def look() -> None:
+        clocks.append(read_clocks())
+        moments.append((time.perf_counter(), time.thread_time()))
 
     def steady() -> None:
         timeline.mark("steady")
-        clocks.append(read_clocks())
+        look()
 
-    latencies_ms = time_in_turns(runners, inputs, plan, timeline.between_runs, steady)
-    clocks.append(read_clocks())
-    peak_mib = peak_rss_mib()  # before this program's own book-keeping adds to it
-    timeline.sample(with_pss=True)
-    memory = timeline.as_dict() | {
-        "peak_rss_mib": peak_mib,
-        "split": _splits(folders, imported, loaded, split()),
-    }
-    wanted = request.get("switch") and len(runners) == 1
+    latencies_ms = time_in_turns(opened.runners, opened.inputs, plan, timeline.between_runs, steady)
+    look()
+    wall_s, busy_s = (end - begin for begin, end in zip(*moments, strict=True))
     return {
-        "imports_s": imports_s,
-        "load_s": load_s,
-        "first_run_ms": first_runs_ms[0],
         "latencies_ms": latencies_ms,
-        "adapters": [runner.default_adapter for runner in runners],
-        "memory": memory,
-        "switch_ms": measure_switch(runners[0], inputs[0]) if wanted else None,
         "clocks": clocks,
+        "busy": None if pauses else busy_s / wall_s,
     }
 
 
 def _load(folder: Path, threads: int, adapter: str | None) -> Runner:
-    from edge_lra.agent.inputs import pick_adapter
     from edge_lra.runner import Runner
 
     runner = Runner.load(folder, threads=threads, verify="never")

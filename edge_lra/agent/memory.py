@@ -119,15 +119,15 @@ class Timeline:
     _start: float = field(default_factory=time.perf_counter)
     _last: float = -1.0
 
-    def sample(self, with_pss: bool = False) -> None:
-        """Take one sample."""
-        self._last = time.perf_counter() - self._start
-        self.samples.append((self._last, rss_mib(), pss_mib() if with_pss else None))
+    def sample(self, with_pss: bool = False) -> float:
+        """Take one sample; return its second."""
+        second = self._last = time.perf_counter() - self._start
+        self.samples.append((second, rss_mib(), pss_mib() if with_pss else None))
+        return second
 
     def mark(self, name: str) -> None:
         """Give this moment a name, and sample it."""
-        self.sample(with_pss=True)
-        self.marks.append((name, self._last))
+        self.marks.append((name, self.sample(with_pss=True)))
 
     def between_runs(self) -> None:
         """Take a sample if the last one is old enough."""

@@ -53,8 +53,7 @@ def measure_operators(request: Mapping[str, Any]) -> dict[str, Any]:
         session = open_session(folder, options)
         start, count = time.perf_counter(), 0
         while count < WARMUP + RUNS and (
-            count < WARMUP + LEAST_RUNS
-            or time.perf_counter() - start < float(request["budget_s"])
+            count < WARMUP + LEAST_RUNS or time.perf_counter() - start < float(request["budget_s"])
         ):
             session.run(None, feeds)
             count += 1
@@ -102,11 +101,10 @@ def summarize(runs: Sequence[tuple[float, list[Kernel]]]) -> dict[str, Any]:
     ordered = sorted(runs, key=lambda run: run[0])
     quarter = len(ordered) // 4
     middle = [kernels for _, kernels in ordered[quarter : len(ordered) - quarter]]
-    layers = _sum(middle, "layer")
-    order = list(dict.fromkeys(kernel.layer for run in middle for kernel in run))
+    layers = [row for row in _sum(middle, "layer").values() if row["name"]]
     return {
         "operators": sorted(_sum(middle, "operator").values(), key=lambda row: -row["mean_ms"]),
-        "layers": [layers[name] for name in sorted(order, key=_layer_order) if name],
+        "layers": sorted(layers, key=lambda row: _layer_order(row["name"])),
         "spans": [kernel._asdict() for kernel in ordered[len(ordered) // 2][1]],
         "run_ms": statistics.mean(duration for duration, _ in ordered) / 1e3,
     }

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_lra.agent.inputs import pick_adapter, shape_of, token_inputs
+from edge_lra.agent.adapter import pick_adapter
+from edge_lra.agent.inputs import shape_of, token_inputs
 from edge_lra.agent.timing import Plan, time_in_turns
 from edge_lra.runner import Runner
 

@@ -111,12 +111,11 @@ def interval_width(values: Sequence[float]) -> float:
 
     The bootstrap distribution of a median has a closed form: the chance that the resampled
     median is at most the k-th smallest value is binomial (Efron, 1979, section 3). Its normal
-    limit gives the ranks n/2 -+ 1.96 sqrt(n)/2; no resampling between the runs.
+    limit gives ranks 1.96 sqrt(n)/2 to either side; no resampling between the runs.
     """
     ordered, count = sorted(values), len(values)
-    reach = 1.96 * math.sqrt(count) / 2
-    low = max(0, math.floor(count / 2 - reach))
-    high = min(count - 1, math.ceil(count / 2 + reach))
+    middle, reach = (count - 1) / 2, 1.96 * math.sqrt(count) / 2
+    low, high = max(0, round(middle - reach)), min(count - 1, round(middle + reach))
     return (ordered[high] - ordered[low]) / ordered[count // 2]
 
 

@@ -38,7 +38,7 @@ class ShapeType(ShapeBase):
     "--shape", "shapes", type=ShapeType(), multiple=True, metavar="1x128", help="Texts x tokens."
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("--runs", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--runs", type=click.IntRange(min=1), help="As many as the median needs.")
 @click.option("--against", type=click.Path(path_type=Path), metavar="B2", help="Run in turns.")
 @click.option("--adapter", help="Of a factored bundle; its default otherwise.")
 @click.option("--limit", "limits", multiple=True, metavar="KEY=VALUE", help="p50_ms=50; exit 3.")
@@ -47,7 +47,7 @@ def profile(
     bundle: Path | None,
     shapes: tuple[tuple[int, int], ...],
     threads: int,
-    runs: int,
+    runs: int | None,
     against: Path | None,
     adapter: str | None,
     limits: tuple[str, ...],
@@ -72,4 +72,4 @@ def profile(
     )
     if write_json(found.to_json(), json_to):
         render(found, Console())
-    check_limits(found.measured, {**config.limits, **given})
+    check_limits(found.entries[0], {**config.limits, **given})

@@ -1,103 +1,145 @@
-"""Measure a bundle in fresh processes, so that loading and memory are its own."""
+"""Measure bundles where they run: requests to the agent there, answers to a Measurement."""
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import signal
-import subprocess
+import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from edge_lra.agent.adapter import pick_adapter
 from edge_lra.bundle import check_files, load_manifest
 from edge_lra.errors import EdgeError
-from edge_lra.profile.result import Measurement, Operator, Profile, Shape, Timing
+from edge_lra.profile.activations import planned_peak_mib
+from edge_lra.profile.compare import compare_on
+from edge_lra.profile.doubts import doubts
+from edge_lra.profile.memory import read_memory
+from edge_lra.profile.plan import BUDGET_S, WARMUP, Plan, Session
+from edge_lra.profile.result import (
+    Entry,
+    Layer,
+    Measurement,
+    Memory,
+    Operator,
+    Profile,
+    Ratio,
+    Shape,
+    Span,
+    Start,
+    Threads,
+    Timing,
+)
+from edge_lra.transport.base import Host, Transport
+from edge_lra.transport.local import Local
 
 TOKENS = 128
+RUNS_ALONE = 20  # of bundles whose latencies are taken in turns: enough for steady memory
 
 
 def measure(
     bundle: str | Path,
     shapes: Sequence[Shape] | None = None,
     threads: int = 1,
-    runs: int = 50,
-    warmup: int = 5,
+    runs: int | None = None,
+    budget_s: float = BUDGET_S,
+    warmup: int = WARMUP,
     against: str | Path | None = None,
     adapter: str | None = None,
+    transport: Transport | None = None,
+    sweep: Sequence[int] = (),
 ) -> Profile:
-    """Measure latency, loading, memory and operators of a bundle on this machine.
+    """Measure latency, starting, memory, operators and layers of a bundle.
 
     Args:
         bundle: the bundle's folder.
         shapes: (batch, tokens) to run; None for one text of 128 tokens, or of as many as fit.
         threads: threads within an operator.
-        runs: timed runs a shape.
+        runs: timed runs a shape; None for as many as it takes until the 95 % interval of the
+            median lies within 1 % of it.
+        budget_s: for the timed runs of all shapes, where runs is None.
         warmup: runs before them, not counted.
         against: another bundle, run in turns with the first in one process; loading and memory
             of each are taken in a process of its own.
         adapter: of a factored bundle; None for its default, or the first.
+        transport: the way to the device; None for this machine.
+        sweep: numbers of threads to try with the first shape.
 
     Raises:
         EdgeError: a bundle is missing or damaged, or a number makes no sense.
     """
-    for name, value, least in (("threads", threads, 1), ("runs", runs, 1), ("warmup", warmup, 0)):
-        if value < least:
-            raise EdgeError(f"{name}: found {value}, expected at least {least}")
     paths = [Path(bundle), *([Path(against)] if against is not None else [])]
     if shapes is None:
         shapes = ((1, min(TOKENS, *map(_longest, paths))),)
-    if not shapes:
-        raise EdgeError("shape: found none, expected at least one such as 1x128")
+    plan = Plan(tuple(shapes), threads, runs, budget_s, warmup, adapter, tuple(sweep))
     for path in paths:
-        _check_bundle(path, shapes)
-    request = {
-        "threads": threads,
-        "runs": runs,
-        "warmup": warmup,
-        "adapter": adapter,
-        "shapes": [list(shape) for shape in shapes],
-    }
-    alone = [_measure_alone(path, request) for path in paths]
-    if len(paths) == 2:
-        both = _ask("latency", paths, request)["latencies_ms"]
-        alone = [_with_timings(m, shapes, both, place) for place, m in enumerate(alone)]
-    versions = {name: version(name) for name in ("edge-lra", "onnxruntime", "numpy")}
-    return Profile(
-        alone[0], threads, describe_machine(), alone[1] if len(alone) == 2 else None, versions
-    )
-
-
-def describe_machine() -> dict[str, Any]:
-    """Return what the numbers belong to."""
-    return {
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count() or 1,
-        "arch": platform.machine(),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-    }
-
-
-def _cpu_name() -> str:
+        check_bundle(path, plan.shapes)
+    way = transport or Local()
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+        host = way.probe()
+        found, ratios = _measure_pushed(way, paths, plan, host)
+    finally:
+        if transport is None:
+            way.clean_up()
+    device = "host" if transport is None else way.target
+    entries = tuple(
+        describe_bundle(path, adapter, device, host.cpu, one)
+        for path, one in zip(paths, found, strict=True)
+    )
+    versions = {name: version(name) for name in ("edge-lra", "onnxruntime", "numpy")}
+    return Profile(entries, ratios, versions)
+
+
+def _measure_pushed(
+    way: Transport, paths: Sequence[Path], plan: Plan, host: Host
+) -> tuple[list[Measurement], tuple[Ratio, ...]]:
+    """Push and measure one bundle, or two and then both in turns."""
+    places = [way.push(path) for path in paths]
+    alone = plan if len(paths) == 1 else plan.shortened(RUNS_ALONE)
+    found = [
+        measure_on(way, place, alone, host, path) for place, path in zip(places, paths, strict=True)
+    ]
+    if len(paths) == 1:
+        return found, ()
+    both = compare_on(way, (places[0], places[1]), plan)
+    return both.add_to(found), both.ratios
+
+
+def describe_bundle(
+    path: Path,
+    adapter: str | None,
+    device: str,
+    device_title: str,
+    measured: Measurement | None = None,
+) -> Entry:
+    """Return a bundle's entry for a device, with what its manifest and its files say."""
+    manifest = load_manifest(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return Entry(
+        bundle=str(path),
+        adapter=pick_adapter(manifest, adapter),
+        mode=str(manifest["mode"]),
+        scheme=str(manifest["scheme"]),
+        file_bytes={file.relative_to(path).as_posix(): file.stat().st_size for file in files},
+        device=device,
+        device_title=device_title,
+        measured=measured,
+    )
 
 
 def _longest(path: Path) -> int:
     return int(load_manifest(path).get("max_length") or sys.maxsize)
 
 
-def _check_bundle(path: Path, shapes: Sequence[Shape]) -> None:
-    manifest = load_manifest(path)
-    check_files(path, manifest, "once")
+def check_bundle(path: Path, shapes: Sequence[Shape]) -> None:
+    """Check a bundle's files, and that the shapes fit it.
+
+    Raises:
+        EdgeError: they do not.
+    """
+    check_files(path, load_manifest(path), "once")
     longest = _longest(path)
     for batch, tokens in shapes:
         if batch < 1 or not 1 <= tokens <= longest:
@@ -106,66 +148,107 @@ def _check_bundle(path: Path, shapes: Sequence[Shape]) -> None:
             )
 
 
-def _measure_alone(path: Path, request: dict[str, Any]) -> Measurement:
-    found = _ask("latency", [path], request)
-    operators = _ask("operators", [path], request)["operators"]
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    measured = Measurement(
-        str(path),
-        found["adapters"][0],
-        (),
-        found["load_s"],
-        found["peak_rss_mib"],
-        found["model_rss_mib"],
-        {file.relative_to(path).as_posix(): file.stat().st_size for file in files},
-        tuple(Operator(**row) for row in operators),
-    )
-    return _with_timings(measured, request["shapes"], found["latencies_ms"], 0)
-
-
-def _with_timings(
-    measured: Measurement, shapes: Sequence[Sequence[int]], latencies_ms: Any, place: int
+def measure_on(
+    transport: Transport,
+    place: str,
+    plan: Plan,
+    host: Host | None = None,
+    bundle: Path | None = None,
+    progress: Callable[[str], None] = lambda stage: None,
 ) -> Measurement:
-    timings = [
-        Timing((shape[0], shape[1]), tuple(rows[place]))
-        for shape, rows in zip(shapes, latencies_ms, strict=True)
-    ]
-    return Measurement(**{**vars(measured), "timings": tuple(timings)})
+    """Measure one bundle that is on the device already; speaks through `transport.run` alone.
 
+    Each shape runs in a process of its own, so that a target that drops takes one shape with it.
+    What was taken until then is kept: `complete` is False, and `warnings` say what is missing.
 
-def _ask(what: str, bundles: Sequence[Path], request: dict[str, Any]) -> dict[str, Any]:
-    """Run the child once and return its answer."""
-    message = {**request, "what": what, "bundles": [str(path.resolve()) for path in bundles]}
-    done = subprocess.run(
-        [sys.executable, *_path_flags(), "-m", "edge_lra.profile.child"],
-        input=json.dumps(message),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise EdgeError(f"{bundles[0]}: {_failure(done.returncode, done.stderr)}")
-    answer: dict[str, Any] = json.loads(done.stdout)
-    if "error" in answer:
-        raise EdgeError(answer["error"])
-    return answer
+    Args:
+        transport: the way there.
+        place: the bundle's place there, from `transport.push`.
+        plan: what to run.
+        host: what `transport.probe` found; None to ask.
+        bundle: the same bundle here, for the planned activations; None to leave them out.
+        progress: called with the name of each stage as it begins.
 
-
-def _path_flags() -> list[str]:
-    """Keep the current folder off the child's path unless this process has it there too.
-
-    `-m` puts it first, and a project's own random.py would stand before Python's.
+    Raises:
+        EdgeError: not even the first shape could be measured, or the transport keeps no time.
     """
-    here = Path.cwd()
-    return [] if any(Path(entry).resolve() == here for entry in sys.path) else ["-P"]
+    if not transport.keeps_time:
+        raise EdgeError(
+            f"{transport.target}: found an emulator, expected a device: its time and memory are "
+            "not the device's own; give a --target"
+        )
+    host = host or transport.probe()
+    session = Session(transport, progress)
+    found = _run_shapes(session, place, plan)
+    first = plan.shapes[0]
+    start = _read_start(session.ask("cold start", plan.request("cold", [place], first)), found[0])
+    nodes = session.ask("operators", plan.request("operators", [place], first)) or {}
+    memory = _read_memory(session, place, plan, found)
+    sweep = _sweep(session, place, plan)
+    timings = tuple(Timing(a["shape"], tuple(a["latencies_ms"][0])) for a in found)
+    for timing, answer in zip(timings, found, strict=True):
+        session.warnings += doubts(timing, answer, plan.runs is None)
+    if bundle is not None and memory.shape is not None:
+        planned = planned_peak_mib(bundle, memory.shape, plan.adapter)
+        memory = replace(memory, planned_activations_mib=planned)
+    return Measurement(
+        host=host.as_dict(),
+        transport=transport.name,
+        threads=plan.threads,
+        start=start,
+        memory=memory,
+        timings=timings,
+        operators=tuple(Operator(**row) for row in nodes.get("operators", ())),
+        layers=tuple(Layer(**row) for row in nodes.get("layers", ())),
+        spans=tuple(Span(**row) for row in nodes.get("spans", ())),
+        switch_ms=found[0]["switch_ms"],
+        sweep=sweep,
+        warnings=tuple(session.warnings),
+        complete=session.complete,
+    )
 
 
-def _failure(code: int, stderr: str) -> str:
-    """Return one line on how the child ended; a negative code is a signal's number."""
-    last = "".join(f": {line}" for line in stderr.strip().splitlines()[-1:])
-    if code >= 0:
-        return f"the measuring process failed{last or f' with exit code {code}'}"
-    name = signal.Signals(-code).name
-    # Linux ends whom it finds too large with SIGKILL.
-    remedy = "; free memory, or give a smaller --shape" if name == "SIGKILL" else ""
-    return f"the measuring process was ended by {name}{last}{remedy}"
+def _run_shapes(session: Session, place: str, plan: Plan) -> list[dict[str, Any]]:
+    """Return the answers of the shapes that could be measured; the first has to be."""
+    found = []
+    for index, shape in enumerate(plan.shapes):
+        name = f"{shape[0]}x{shape[1]}"
+        request = plan.request("measure", [place], shape) | {"switch": index == 0}
+        if index == 0:
+            session.progress(name)
+            answer: dict[str, Any] | None = session.transport.run(request)
+        else:
+            answer = session.ask(name, request)
+        if answer is not None:
+            found.append(answer | {"shape": shape})
+    return found
+
+
+def _read_start(cold: Mapping[str, Any] | None, warm: Mapping[str, Any]) -> Start:
+    """Return the medians of the new processes; without them, what the measuring one took."""
+    if cold is None:
+        return Start(None, warm["imports_s"], warm["load_s"], warm["first_run_ms"])
+    names = ("cold_s", "imports_s", "load_s", "first_run_ms")
+    return Start(**{name: statistics.median(cold[name]) for name in names})
+
+
+def _read_memory(
+    session: Session, place: str, plan: Plan, found: Sequence[Mapping[str, Any]]
+) -> Memory:
+    """Return the memory of the shape that took most, with its parts."""
+    unpacked = session.ask("memory by part", plan.request("unpacked", [place], plan.shapes[0]))
+    largest = max(found, key=lambda answer: float(answer["memory"]["peak_rss_mib"]))
+    memory, doubt = read_memory(largest["memory"], (unpacked or {}).get("anonymous_mib"))
+    session.warnings += doubt
+    return replace(memory, shape=largest["shape"])
+
+
+def _sweep(session: Session, place: str, plan: Plan) -> tuple[Threads, ...]:
+    if not plan.sweep:
+        return ()
+    request = plan.request("sweep", [place], plan.shapes[0]) | {"sweep": list(plan.sweep)}
+    answer = session.ask("threads", request) or {"p50_ms": ()}
+    return tuple(
+        Threads(threads, p50_ms)
+        for threads, p50_ms in zip(plan.sweep, answer["p50_ms"], strict=False)
+    )

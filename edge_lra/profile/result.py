@@ -92,18 +92,20 @@ class Mark:
 
 @dataclass(frozen=True)
 class Memory:
-    """Memory of a process that held one bundle alone.
+    """Memory of a process that held one bundle alone and ran one shape.
 
     Attributes:
+        shape: the one of all measured shapes whose process took most.
         peak_rss_mib: the most that was ever resident.
         steady_rss_mib: resident after the last run.
         model_rss_mib: the peak less what the process held once its imports were done.
         steady_pss_mib: shared pages counted by their share; None where the system does not say.
         samples, marks: the timeline.
-        parts_mib: what the bundle's share consists of, by name: mapped weights, prepacked
-            copies, arena; what cannot be told apart is under "other".
+        parts_mib: what the bundle's share consists of, by name: mapped weights, library code,
+            prepacked copies, arena; what cannot be told apart is under "other". They sum to
+            model_rss_mib.
         planned_activations_mib: the largest sum of live activations by the graph's shapes, of
-            the first shape; None where onnx is not installed.
+            this shape; None where onnx is not installed.
     """
 
     peak_rss_mib: float
@@ -114,6 +116,7 @@ class Memory:
     marks: tuple[Mark, ...] = ()
     parts_mib: Mapping[str, float] = field(default_factory=dict)
     planned_activations_mib: float | None = None
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_lra.profile.memory import rss_mib
+from edge_lra.agent.memory import rss_mib
 
 Tokens = dict[str, np.ndarray]
 Run = Callable[[Tokens], np.ndarray]

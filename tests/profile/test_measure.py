@@ -1,31 +1,34 @@
-"""Real profiles of a bundle of a few kilobytes."""
+"""Real profiles of a bundle of a few kilobytes, and targets that drop."""
 
 from __future__ import annotations
 
-import io
 import json
+import shutil
+import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from rich.console import Console
 
 from edge_lra.cli import main
 from edge_lra.errors import EdgeError
 from edge_lra.pipeline import ExportRequest, export
-from edge_lra.profile import measure, operators, render
-from edge_lra.profile.operators import sum_by_operator as sum_of
-from edge_lra.profile.result import Profile
+from edge_lra.profile import measure, measure_on
+from edge_lra.profile.compare import compare_on
+from edge_lra.profile.memory import PACKED, UNTOLD, split_parts
+from edge_lra.profile.plan import Plan
+from edge_lra.profile.result import Measurement, Profile
+from edge_lra.transport.local import Local
 
 
 @pytest.fixture(scope="module")
 def made(tiny_made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("profile") / "b.edge"
-    adapters = [("mood", tiny_made / "adapter")]
+    adapters = [("mood", tiny_made / "adapter"), ("tone", tiny_made / "adapter")]
     return export(ExportRequest(out, str(tiny_made / "model"), adapters, mode="factored"))
 
 
@@ -41,82 +44,175 @@ def bundle(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def found(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Profile:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        return measure(made, [(1, 8), (2, 30)], runs=20, against=made)
+        return measure(made, [(1, 8), (2, 30)], runs=20, against=made, sweep=(1, 2))
 
 
-def test_a_profile_holds_what_was_run(found: Profile, made: Path) -> None:
-    assert found.measured.adapter == "mood"
-    assert [timing.shape for timing in found.measured.timings] == [(1, 8), (2, 30)]
-    for timing in found.measured.timings:
+@pytest.fixture(scope="module")
+def one(found: Profile) -> Measurement:
+    measured = found.entries[0].measured
+    assert measured is not None
+    return measured
+
+
+def test_an_entry_says_what_ran_and_where(found: Profile, made: Path) -> None:
+    assert len(found.entries) == 2
+    entry = found.entries[0]
+    assert (entry.adapter, entry.mode, entry.scheme, entry.device) == (
+        "mood",
+        "factored",
+        "int8",
+        "host",
+    )
+    sizes = {p.name: p.stat().st_size for p in made.rglob("*") if p.is_file()}
+    assert {Path(n).name: size for n, size in entry.file_bytes.items()} == sizes
+    assert entry.measured is not None and entry.measured.host["cpu"] == entry.device_title
+
+
+def test_latencies_are_those_of_the_shapes(one: Measurement) -> None:
+    assert [timing.shape for timing in one.timings] == [(1, 8), (2, 30)]
+    for timing in one.timings:
         assert len(timing.latencies_ms) == 20 and min(timing.latencies_ms) > 0
         for percent in (50, 90, 95, 99):
             expected = np.percentile(timing.latencies_ms, percent)
             assert timing.percentile_ms(percent) == pytest.approx(expected)
-    assert 0 < found.measured.load_s < 10
-    assert found.measured.peak_rss_mib > found.measured.model_rss_mib > 0
-    sizes = {p.name: p.stat().st_size for p in made.rglob("*") if p.is_file()}
-    assert {Path(n).name: size for n, size in found.measured.file_bytes.items()} == sizes
 
 
-def test_operators_are_those_of_one_run(found: Profile) -> None:
-    named = {operator.name: operator for operator in found.measured.operators}
-    assert named["MultiHeadAttention"].nodes == 2
-    assert {"DynamicQuantizeMatMul", "MatMulIntegerToFloat"} & named.keys()
-    assert not {"If", "MatMulInteger"} & named.keys()  # control flow; unfused products
-    times = [operator.mean_ms for operator in found.measured.operators]
-    assert times == sorted(times, reverse=True) and min(times) >= 0
+def test_a_start_holds_its_stages(one: Measurement) -> None:
+    start = one.start
+    assert start.cold_s is not None
+    assert start.cold_s > start.imports_s > start.load_s > 0
+    assert 0 < start.first_run_ms < 1e3 * start.cold_s
 
 
-def test_operators_take_no_longer_than_the_run(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    events: list[dict[str, Any]] = []
-    monkeypatch.setattr(operators, "sum_by_operator", lambda e: events.extend(e) or sum_of(e))
-    request = {"bundles": [bundle], "threads": 1, "adapter": None, "shapes": [[1, 8]]}
-    rows = operators.measure_operators(request)
-    runs = [event["dur"] / 1e3 for event in events if event["name"] == "model_run"]
-    assert len(runs) == operators.WARMUP + operators.RUNS
-    assert 0 < sum(row["mean_ms"] for row in rows) <= np.mean(runs[operators.WARMUP :])
+def test_memory_parts_sum_to_the_share_of_the_bundle(one: Measurement) -> None:
+    memory = one.memory
+    assert memory.peak_rss_mib >= memory.steady_rss_mib > memory.model_rss_mib > 0
+    assert sum(memory.parts_mib.values()) == pytest.approx(memory.model_rss_mib)
+    assert memory.parts_mib["library code"] > 1  # onnxruntime's kernels are read as they run
+    assert min(memory.parts_mib.values()) >= 0
+    assert memory.planned_activations_mib is not None and memory.planned_activations_mib > 0
+    assert memory.steady_pss_mib is not None and memory.steady_pss_mib <= memory.steady_rss_mib
+
+
+def test_the_timeline_runs_from_imports_to_steady(one: Measurement) -> None:
+    memory = one.memory
+    assert [mark.name for mark in memory.marks] == ["imports", "loaded", "first run", "steady"]
+    seconds = [sample.second for sample in memory.samples]
+    assert seconds == sorted(seconds) and len(seconds) > 4
+    assert max(sample.rss_mib for sample in memory.samples) <= memory.peak_rss_mib + 1
+    at = {sample.second: sample for sample in memory.samples}
+    assert all(at[mark.second].pss_mib is not None for mark in memory.marks)
+
+
+def test_operators_layers_switch_and_threads_are_there(one: Measurement) -> None:
+    assert {"MultiHeadAttention"} < {operator.name for operator in one.operators}
+    assert [layer.name for layer in one.layers] == ["embeddings", "layer 0", "layer 1", "head"]
+    assert {span.layer for span in one.spans} == {layer.name for layer in one.layers}
+    assert one.switch_ms is not None and one.switch_ms > 0
+    assert [row.threads for row in one.sweep] == [1, 2]
+    assert one.complete
 
 
 def test_a_bundle_against_itself_is_neither_faster_nor_slower(found: Profile) -> None:
-    assert set(found.ratios()) == {"1x8", "2x30"}
-    assert all(0.5 < ratio < 2 for ratio in found.ratios().values())
+    assert [ratio.shape for ratio in found.ratios] == [(1, 8), (2, 30)]
+    for ratio in found.ratios:
+        assert ratio.interval[0] <= ratio.ratio <= ratio.interval[1]
+        assert 0.5 < ratio.ratio < 2
 
 
-def test_the_report_fits_eighty_columns(found: Profile) -> None:
-    text = io.StringIO()
-    render(found, Console(file=text, width=80))
-    lines = text.getvalue().splitlines()
-    assert max(len(line.rstrip()) for line in lines) <= 80
-    for part in ("p50", "p99", "load s", "operator", "MultiHeadAttention", "█", "at p50"):
-        assert part in text.getvalue()
+def test_a_profile_is_json(found: Profile) -> None:
+    document = json.loads(json.dumps(found.to_json()))
+    assert document["entries"][0]["measured"]["memory"]["shape"] in ([1, 8], [2, 30])
 
 
-def test_a_long_name_is_not_cut_at_eighty_columns(found: Profile) -> None:
-    name = "a-very-long-name-of-a-bundle-beside-another-factored.edge"
-    text = io.StringIO()
-    renamed = replace(found, measured=replace(found.measured, bundle=name))
-    render(renamed, Console(file=text, width=80))
-    assert "…" not in text.getvalue()
-    assert max(map(len, text.getvalue().splitlines())) <= 80
+class Dropping(Local):
+    """A target that drops at the n-th request."""
+
+    def __init__(self, drops_at: int, back_at: int = 99) -> None:
+        super().__init__()
+        self.drops_at, self.back_at, self.asked = drops_at, back_at, 0
+
+    def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        self.asked += 1
+        if self.drops_at <= self.asked < self.back_at:
+            raise EdgeError("board: the connection was lost; is it on?")
+        return super().run(request)
 
 
-def test_operator_times_leave_out_warm_up_and_control_flow() -> None:
-    runs = [{"name": "model_run", "ts": 100 * i} for i in range(5)]
+PLAN = Plan(((1, 8), (2, 30)), runs=3, sweep=(1,))
 
-    def kernel(ts: int, name: str, operator: str, micros: int) -> dict[str, object]:
-        args = {"op_name": operator}
-        return {"name": f"{name}_kernel_time", "ts": ts, "dur": micros, "args": args}
 
-    events = [*runs, kernel(10, "a", "Add", 9999)]
-    for start in (300, 400):
-        events += [kernel(start + 1, "a", "Add", 1000), kernel(start + 2, "b", "Add", 500)]
-        events += [kernel(start + 3, "c", "If", 5000), kernel(start + 4, "d", "Mul", 2000)]
-    assert sum_of(events) == [
-        {"name": "Mul", "nodes": 1, "mean_ms": 2.0},
-        {"name": "Add", "nodes": 2, "mean_ms": 1.5},
-    ]
+def test_what_a_dropped_target_gave_is_kept_and_marked(bundle: Path) -> None:
+    target = Dropping(drops_at=3)  # a probe, the first shape, and no more
+    kept = measure_on(target, str(bundle), PLAN)
+    assert not kept.complete
+    assert [timing.shape for timing in kept.timings] == [(1, 8)]
+    assert kept.start.cold_s is None and kept.start.load_s > 0
+    assert kept.operators == () and kept.sweep == ()
+    assert PACKED in kept.warnings
+    for name in ("2x30", "cold start", "operators", "memory by part", "threads"):
+        assert sum(line.startswith(f"{name} is missing: ") for line in kept.warnings) == 1
+    assert target.asked == 4  # two in a row are enough to give up
+
+
+def test_one_lost_answer_does_not_end_the_rest(bundle: Path) -> None:
+    kept = measure_on(Dropping(drops_at=3, back_at=4), str(bundle), PLAN)
+    assert not kept.complete and len(kept.timings) == 1
+    assert kept.start.cold_s is not None and kept.operators and kept.sweep
+
+
+def test_a_target_that_never_answers_is_an_error(bundle: Path) -> None:
+    with pytest.raises(EdgeError, match="the connection was lost"):
+        measure_on(Dropping(drops_at=2), str(bundle), PLAN)
+
+
+def test_a_comparison_keeps_the_shapes_it_has(bundle: Path) -> None:
+    kept = compare_on(Dropping(drops_at=2), (str(bundle), str(bundle)), PLAN)
+    assert not kept.complete and [ratio.shape for ratio in kept.ratios] == [(1, 8)]
+    assert [len(timings) for timings in kept.timings] == [1, 1]
+    assert "2x30 in turns is missing: board" in kept.warnings[0]
+
+
+def test_an_emulator_is_not_measured(bundle: Path) -> None:
+    emulator = Local()
+    emulator.keeps_time = False
+    with pytest.raises(EdgeError, match="found an emulator, expected a device"):
+        measure_on(emulator, str(bundle), PLAN)
+
+
+def test_stages_are_told_as_they_begin(bundle: Path) -> None:
+    stages: list[str] = []
+    measure_on(Local(), str(bundle), Plan(((1, 8),), runs=1), progress=stages.append)
+    assert stages == ["1x8", "cold start", "operators", "memory by part"]
+
+
+SPLIT = {
+    "imported_anonymous_mib": 20.0,
+    "imported_file_mib": 30.0,
+    "loaded_anonymous_mib": 34.0,
+    "ended_anonymous_mib": 40.0,
+    "ended_file_mib": 48.0,
+    "mapped_mib": 8.0,
+}
+
+
+def test_parts_are_what_was_added_and_sum_to_the_share() -> None:
+    assert split_parts(40.0, SPLIT, 3.0) == (
+        {
+            "mapped weights": 8.0,
+            "library code": 10.0,
+            "prepacked copies": 11.0,
+            "arena": 6.0,
+            "other": 5.0,
+        },
+        (),
+    )
+
+
+def test_what_cannot_be_told_apart_is_said() -> None:
+    parts, doubt = split_parts(40.0, SPLIT, None)
+    assert parts["other"] == 16.0 and "prepacked copies" not in parts and doubt == (PACKED,)
+    assert split_parts(40.0, None, 3.0) == ({"other": 40.0}, (UNTOLD,))
 
 
 @pytest.mark.parametrize(
@@ -126,6 +222,8 @@ def test_operator_times_leave_out_warm_up_and_control_flow() -> None:
         ({"shapes": [(0, 8)]}, "found 0x8"),
         ({"shapes": []}, "shape: found none"),
         ({"runs": 0}, "runs: found 0, expected at least 1"),
+        ({"sweep": [1, 0]}, "sweep: found 0, expected at least 1"),
+        ({"budget_s": 0}, "budget_s: found 0, expected more than 0 seconds"),
         ({"adapter": "no"}, "adapter: found 'no', expected one of: mood"),
     ],
 )
@@ -133,7 +231,7 @@ def test_what_makes_no_sense_is_refused(
     bundle: Path, options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(EdgeError, match=message):
-        measure(bundle, **options)
+        measure(bundle, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -153,8 +251,9 @@ def test_a_measuring_process_that_dies_is_one_line(
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
+    request = {"what": "measure", "bundles": [str(bundle)]}
     with pytest.raises(EdgeError, match=message) as caught:
-        measure(bundle)
+        Local().run(request)
     assert str(caught.value).startswith(f"{bundle}: the measuring process ")
     assert "\n" not in str(caught.value)
 
@@ -165,7 +264,23 @@ def test_files_of_the_current_folder_stay_out_of_the_measuring_process(
     monkeypatch.chdir(tmp_path)
     Path("random.py").write_text("raise SystemExit('shadowed')\n")
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", ".")])
-    assert measure(made, [(1, 8)], runs=1).measured.load_s > 0
+    found = measure(made, [(1, 8)], runs=1).entries[0].measured
+    assert found is not None and found.complete
+
+
+@pytest.mark.skipif(shutil.which("time") is None, reason="needs the package time")
+def test_the_peak_agrees_with_the_time_command(bundle: Path) -> None:
+    request = Plan(((1, 8),), runs=3).request("measure", [str(bundle)], (1, 8))
+    program = shutil.which("time") or "time"
+    done = subprocess.run(
+        [program, "--format", "%M", sys.executable, "-m", "edge_lra.agent"],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    peak_mib = json.loads(done.stdout)["memory"]["peak_rss_mib"]
+    assert peak_mib == pytest.approx(int(done.stderr) / 1024, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +298,7 @@ def test_files_of_the_current_folder_stay_out_of_the_measuring_process(
 def test_limits_decide_the_exit_code(
     bundle: Path, options: tuple[str, ...], code: int, message: str
 ) -> None:
-    command = ["profile", "b.edge", "--shape", "1x8", "--runs", "3", *options]
+    command = ["profile", "b.edge", "--shape", "1x8", "--runs", "3", "--json", "-", *options]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == code, result.stderr
     assert message in result.stderr
@@ -195,6 +310,9 @@ def test_an_exceeded_limit_leaves_the_document_whole(bundle: Path) -> None:
     result = CliRunner().invoke(
         main, ["profile", "b.edge", "--shape", "1x8", "--runs", "3", *limit]
     )
-    found = json.loads(result.stdout)["measured"]["timings"][0]["p50_ms"]
-    line = f"Error: b.edge: found p50_ms {found:.4g} (limit 1e-06), expected at most the limit\n"
-    assert (result.exit_code, result.stderr) == (3, line)
+    entry = json.loads(result.stdout)["entries"][0]
+    p50 = entry["measured"]["timings"][0]["p50_ms"]
+    assert result.exit_code == 3
+    assert f"b.edge on {entry['device_title']}: found p50_ms {p50:.4g} (limit 1e-06)" in (
+        result.stderr
+    )

@@ -1,17 +1,29 @@
-"""Percentiles, limits, ratios and the sum of profiler events."""
+"""Percentiles, intervals and limits."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from edge_lra.errors import GateError
-from edge_lra.profile.operators import WARMUP, sum_by_operator
-from edge_lra.profile.result import Measurement, Profile, Timing, check_limits
+from edge_lra.errors import EdgeError, GateError
+from edge_lra.profile.result import (
+    Entry,
+    Estimate,
+    Measurement,
+    Memory,
+    ShapeEstimate,
+    Start,
+    Timing,
+    check_limits,
+)
 
 
-def measured(*latencies_ms: float) -> Measurement:
+def entry(*latencies_ms: float) -> Entry:
     timing = Timing((1, 128), latencies_ms)
-    return Measurement("x.edge", None, (timing,), 0.1, 90.0, 40.0, {"model.onnx": 2**20})
+    measured = Measurement(
+        {}, "local", 1, Start(0.4, 0.3, 0.1, 9.0), Memory(90.0, 85.0, 40.0), (timing,)
+    )
+    return Entry("x.edge", None, "merge", "int8", {"a": 2**20}, "host", "CPU", measured)
 
 
 def test_percentiles_interpolate() -> None:
@@ -20,21 +32,30 @@ def test_percentiles_interpolate() -> None:
     assert Timing((1, 8), (2.0, 1.0)).percentile_ms(50) == 1.5
 
 
+def test_an_interval_covers_the_percentile_in_nineteen_of_twenty_samples() -> None:
+    random, covered = np.random.default_rng(0), 0
+    for _ in range(200):
+        low, high = Timing((1, 8), tuple(random.exponential(1, 60))).interval_ms(50)
+        covered += low <= np.log(2) <= high
+    assert 180 <= covered <= 198
+
+
+def test_throughput_counts_the_texts_of_a_batch() -> None:
+    assert Timing((8, 128), (40.0, 40.0)).texts_per_s == 200
+
+
 def test_an_exceeded_limit_is_named() -> None:
-    check_limits(measured(10.0), {"p50_ms": 10.0, "file_mib": 1})
-    with pytest.raises(GateError, match=r"p50_ms 10 \(limit 9\)"):
-        check_limits(measured(10.0), {"p50_ms": 9.0, "peak_rss_mib": 100})
+    check_limits(entry(10.0), {"p50_ms": 10.0, "file_mib": 1, "cold_s": 0.4})
+    with pytest.raises(GateError, match=r"found p50_ms 10 \(limit 9\)"):
+        check_limits(entry(10.0), {"p50_ms": 9.0, "peak_rss_mib": 100})
 
 
-def test_a_ratio_above_one_means_faster() -> None:
-    profile = Profile(measured(10.0), 1, {}, against=measured(20.0))
-    assert profile.to_json()["p50_ratios"] == {"1x128": 2.0}
-
-
-def test_warm_up_events_are_left_out() -> None:
-    events = []
-    for run in range(WARMUP + 2):
-        events.append({"name": "model_run", "ts": run * 100, "dur": 90})
-        event = {"name": "a_kernel_time", "ts": run * 100 + 1, "args": {"op_name": "MatMul"}}
-        events.append(event | {"dur": 5000 if run < WARMUP else 40})
-    assert sum_by_operator(events) == [{"name": "MatMul", "nodes": 1, "mean_ms": 0.04}]
+def test_an_estimate_is_held_against_limits_by_its_upper_end_and_called_one() -> None:
+    shape = ShapeEstimate((1, 128), 5.0, 7.0, 9.0, {})
+    guess = Estimate(1, (shape,), None, (50.0, 80.0), True, ())
+    found = Entry("x.edge", None, "merge", "int8", {}, "pi4", "Pi 4", estimated=guess)
+    check_limits(found, {"p50_ms": 9.0, "peak_rss_mib": 80})
+    with pytest.raises(GateError, match=r"x.edge on Pi 4: estimated up to p50_ms 9 \(limit 8\)"):
+        check_limits(found, {"p50_ms": 8.0})
+    with pytest.raises(EdgeError, match="limit cold_s: was not measured on Pi 4"):
+        check_limits(found, {"cold_s": 1})
