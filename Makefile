@@ -5,11 +5,13 @@ READY := $(VENV)/.ready
 DEMO := build/demo
 OLDEST := .cache/onnxruntime-1.20.0
 QEMU := .cache/qemu/qemu-x86_64-static
+SSHD := .cache/sshd/.ready
+SSH_PACKAGES := openssh-server openssh-client libwrap0 libnss-wrapper
 
 .PHONY: venv test demo bench
 venv: $(READY)
 
-test: $(READY) $(OLDEST)/.ready $(QEMU)
+test: $(READY) $(OLDEST)/.ready $(QEMU) $(SSHD)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -48,4 +50,15 @@ $(QEMU):
 	dpkg -x $(@D)/*.deb $(@D)/unpacked
 	mv $(@D)/unpacked/usr/bin/$(@F) $@
 	rm -r $(@D)/unpacked $(@D)/*.deb
+	touch $@
+
+# A server for the tests of ssh, unpacked and not installed: nothing of it starts by itself. It
+# needs a user `sshd`, which libnss-wrapper shows to it alone (Debian or Ubuntu).
+$(SSHD):
+	rm -rf $(@D)
+	mkdir -p $(@D)
+	cd $(@D) && { apt-get download -qq $(SSH_PACKAGES) || \
+	  { apt-get update -qq && apt-get download -qq $(SSH_PACKAGES); }; }
+	for package in $(@D)/*.deb; do dpkg -x $$package $(@D); done
+	rm $(@D)/*.deb
 	touch $@
