@@ -5,13 +5,14 @@ READY := $(VENV)/.ready
 DEMO := build/demo
 OLDEST := .cache/onnxruntime-1.20.0
 QEMU := .cache/qemu/qemu-x86_64-static
+ARM64 := .cache/arm64
 SSHD := .cache/sshd/.ready
 SSH_PACKAGES := openssh-server openssh-client libwrap0 libnss-wrapper
 
 .PHONY: venv test demo bench
 venv: $(READY)
 
-test: $(READY) $(OLDEST)/.ready $(QEMU) $(SSHD)
+test: $(READY) $(OLDEST)/.ready $(QEMU) $(ARM64)/sysroot.json $(SSHD)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -50,6 +51,12 @@ $(QEMU):
 	dpkg -x $(@D)/*.deb $(@D)/unpacked
 	mv $(@D)/unpacked/usr/bin/$(@F) $@
 	rm -r $(@D)/unpacked $(@D)/*.deb
+	touch $@
+
+# An emulated arm64 core and its Python, as `edge-lra devices --setup arm64` makes them.
+$(ARM64)/sysroot.json: constraints.txt | $(READY)
+	EDGE_LRA_ARM64=$(ARM64) $(BIN)/python -c \
+	  "from edge_lra.transport.sysroot import set_up; set_up()"
 	touch $@
 
 # A server for the tests of ssh, unpacked and not installed: nothing of it starts by itself. It

@@ -132,7 +132,9 @@ def compare(
             own.append(_distance(value, case.outputs[name]))
             exact.append(_distance(value, case.exact[name]))
             recorded.append(_distance(case.outputs[name], case.exact[name]))
-    worst = Comparison(len(cases), *(float(np.max(each)) for each in (own, exact, recorded)))
+    worst = Comparison(
+        len(cases), float(np.max(own)), float(np.max(exact)), float(np.max(recorded))
+    )
     decided = agreed = 0
     for case, found in zip(cases, outputs, strict=True):
         for true, value in _choices(case, found, manifest.get("problem_type")):

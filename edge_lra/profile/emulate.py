@@ -22,8 +22,8 @@ from edge_lra.transport.qemu import Qemu, host_of
 # Operators that multiply; the rest of a graph moves or scales numbers.
 PRODUCTS = ("MatMul", "Gemm", "Attention", "Conv")
 NOT_COUNTED = (
-    "not counted: Debian's {emulator} is linked statically and takes no -plugin; it would have to "
-    "be built from source with plugins"
+    "not counted: {emulator} is linked statically and takes no -plugin; it would have to be built "
+    "from source"
 )
 
 

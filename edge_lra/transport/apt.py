@@ -11,47 +11,27 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from edge_lra.bundle import sha256_file
 from edge_lra.errors import EdgeError
+from edge_lra.transport.sysroot import FOLDER, Progress
 
 OTHER_WAY = "or profile on a device with --target ssh://user@host"
 NEEDED = ("apt-get", "apt-cache", "apt-config", "dpkg", "dpkg-deb")
-COMPONENTS = frozenset({"main", "universe"})
-SUITES = ("", "-updates", "-security")  # behind the release's code name
-Progress = Callable[[str, int, int], None]  # stage, bytes so far, bytes in all
 POLL_S = 0.2
 
 
 @dataclass(frozen=True)
-class Source:
-    """One suite of a mirror; `signed_by` as its sources file has it, a path or a key itself."""
-
-    uri: str
-    suite: str
-    component: str
-    signed_by: str
-    architectures: tuple[str, ...]
-
-    def stanza(self) -> str:
-        """Return it in the form of a .sources file."""
-        signed = f"Signed-By:{self.signed_by}\n" if self.signed_by else ""
-        return (
-            f"Types: deb\nURIs: {self.uri}\nSuites: {self.suite}\nComponents: {self.component}\n"
-            f"Architectures: {' '.join(self.architectures)}\n{signed}"
-        )
-
-
-@dataclass(frozen=True)
 class Package:
-    """A package's file; `architecture` is "all" where it fits every machine."""
+    """A package's file, whose sha256 is that of the signed index."""
 
     name: str
     version: str
-    architecture: str
     file: Path
+    sha256: str
 
 
 def require_apt() -> None:
@@ -64,72 +44,14 @@ def require_apt() -> None:
         )
 
 
-def machine_sources() -> list[Source]:
-    """Return the suites of the distribution's own mirrors that this machine uses.
-
-    Raises:
-        EdgeError: there are none.
-    """
-    codename = _os_release().get("VERSION_CODENAME", "")
-    listed = _run(["apt-get", "indextargets", "Created-By: Packages"]).stdout
-    found = []
-    for text in listed.split("\n\n"):
-        target = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
-        suites = [codename + suffix for suffix in SUITES]
-        known = {target.get("Release"), target.get("Codename")} & set(suites)
-        if codename and known and target.get("Component") in COMPONENTS:
-            source = Source(
-                target["Repo-URI"],
-                target["Release"],
-                target["Component"],
-                _signed_by(target["Sourcesentry"]),
-                (),
-            )
-            found += [source] if source not in found else []
-    if not found:
-        raise EdgeError(
-            f"emulator: found no mirror of {codename or 'this distribution'} in apt's sources, "
-            f"expected Debian's own; add it to /etc/apt/sources.list.d, {OTHER_WAY}"
-        )
-    return found
-
-
-def backports(sources: Iterable[Source]) -> list[Source]:
-    """Return the backports suite beside the release itself, on the same mirror and keys."""
-    codename = _os_release().get("VERSION_CODENAME", "")
-    mains = [s for s in sources if s.component == "main" and not s.suite.endswith(SUITES[1:])]
-    return [replace(source, suite=f"{codename}-backports") for source in mains[:1]]
-
-
-def _os_release() -> dict[str, str]:
-    try:
-        lines = Path("/etc/os-release").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return {}
-    return {key: value.strip("\"'") for key, _, value in (line.partition("=") for line in lines)}
-
-
-def _signed_by(entry: str) -> str:
-    """Return the keys of a sources entry, "FILE:NUMBER": of a stanza, or of a line."""
-    name, _, number = entry.rpartition(":")
-    text = Path(name).read_text(encoding="utf-8")
-    if not name.endswith(".sources"):
-        match = re.search(r"signed-by=([^\s\]]+)", text.splitlines()[int(number) - 1])
-        return f" {match[1].replace(',', ' ')}" if match else ""
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    stanza = re.split(r"\n\s*\n", "\n".join(lines).strip())[int(number) - 1]
-    match = re.search(r"^Signed-By:(.*(?:\n[ \t].*)*)", stanza, re.MULTILINE | re.IGNORECASE)
-    return match[1] if match else ""
-
-
 def unpack(package: Package, folder: Path) -> None:
     """Lay a package's files out in a folder; nothing of it runs."""
-    _run(["dpkg", "--extract", package.file, folder])
+    run(["dpkg", "--extract", package.file, folder])
 
 
 def host_architecture() -> str:
     """Return Debian's name of this machine's architecture."""
-    return _run(["dpkg", "--print-architecture"]).stdout.strip()
+    return run(["dpkg", "--print-architecture"]).stdout.strip()
 
 
 class Apt:
@@ -138,10 +60,9 @@ class Apt:
     def __init__(self, folder: Path, architecture: str) -> None:
         self._folder = folder
         self._archives, self._empty = folder / "cache" / "archives", folder / "cache" / "empty"
-        for path in ("state/lists/partial", "etc/parts", "etc/sources"):
-            (folder / path).mkdir(parents=True, exist_ok=True)
-        for path in (self._archives, self._empty):
-            (path / "partial").mkdir(parents=True, exist_ok=True)
+        places = [folder / name for name in ("state/lists/partial", "etc/parts", "etc/sources")]
+        for path in (*places, self._archives / "partial", self._empty / "partial"):
+            path.mkdir(parents=True, exist_ok=True)
         (folder / "status").write_text("")
         names = dict.fromkeys((architecture, host_architecture()))
         settings = [
@@ -159,18 +80,22 @@ class Apt:
             'APT::Install-Recommends "false";',
             'APT::Sandbox::User "root";',  # the user _apt cannot write into a user's cache folder
             'APT::Update::Error-Mode "any";',
+            'APT::Get::AllowUnauthenticated "false";',
+            'Acquire::AllowInsecureRepositories "false";',
+            'Acquire::AllowWeakRepositories "false";',
+            'Acquire::AllowDowngradeToInsecureRepositories "false";',
+            'Acquire::Languages "none";',
         ]
-        lines = [*_machine_settings(), *settings, 'Acquire::Languages "none";']
+        lines = [*_machine_settings(), *settings]
         (folder / "apt.conf").write_text("\n".join(lines) + "\n")
 
-    def update(self, sources: Sequence[Source], progress: Progress | None = None) -> None:
-        """Fetch the signed indexes of these sources.
+    def update(self, sources: Sequence[str], progress: Progress | None = None) -> None:
+        """Fetch the signed indexes of these sources, each in the form of a .sources file.
 
         Raises:
             EdgeError: one cannot be fetched or verified.
         """
-        text = "\n".join(source.stanza() for source in sources)
-        (self._folder / "etc" / "sources" / "machine.sources").write_text(text)
+        (self._folder / "etc" / "sources" / "machine.sources").write_text("\n".join(sources))
         self._apt_get(["update"], {}, progress, "package index")
 
     def candidate(self, name: str) -> str | None:
@@ -189,7 +114,7 @@ class Apt:
         files = self._planned([*plan, *names])
         command = ["install", "--yes", "--download-only", *names]
         self._apt_get(command, files, progress, "Debian packages")
-        return [self._package(file) for file in sorted(files)]
+        return [self._verified(file) for file in sorted(files)]
 
     def fetch_alone(self, name: str, progress: Progress | None = None) -> Package:
         """Download one package without what it depends on.
@@ -197,22 +122,35 @@ class Apt:
         Raises:
             EdgeError: it is unknown, or cannot be fetched or verified.
         """
-        files = self._planned(["download", "--print-uris", name])
+        (file,) = files = self._planned(["download", "--print-uris", name])
         self._apt_get(["download", name], files, progress, name.partition(":")[0])
-        return self._package(next(iter(files)))
+        return self._verified(file)
 
     def _planned(self, arguments: Sequence[str]) -> dict[str, int]:
-        """Return the files that a command would fetch, and their bytes."""
-        plan = self._call(["apt-get", *arguments]).stdout
+        """Return the files that a command would fetch into an empty folder, and their bytes."""
+        plan = self._call(["apt-get", *arguments], self._empty).stdout
         return {m[1]: int(m[2]) for m in re.finditer(r"^'[^']+' (\S+) (\d+) ", plan, re.MULTILINE)}
 
-    def _package(self, file: str) -> Package:
+    def _verified(self, file: str) -> Package:
+        """Return a package whose file has the index's hash.
+
+        apt verifies what it downloads, but takes a file that is there already by its size.
+        """
         path = self._archives / file
         form = "--showformat=${Package} ${Version} ${Architecture}"
-        return Package(*_run(["dpkg-deb", "--show", form, path]).stdout.split(), path)
+        name, version, architecture = run(["dpkg-deb", "--show", form, path]).stdout.split()
+        native = "" if architecture == "all" else f":{architecture}"
+        shown = self._call(["apt-cache", "show", f"{name}{native}={version}"]).stdout
+        found = sha256_file(path)
+        if found not in re.findall(r"^SHA256: (\w+)$", shown, re.MULTILINE):
+            path.unlink()
+            raise EdgeError(f"{path}: is not what the signed index lists; run it again")
+        return Package(name, version, path, found)
 
-    def _call(self, command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-        return _run(command, self._folder / "apt.conf", self._archives)
+    def _call(
+        self, command: Sequence[str], folder: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return run(command, self._folder / "apt.conf", folder or self._archives)
 
     def _apt_get(
         self,
@@ -254,14 +192,19 @@ def _size(file: Path) -> int:
 
 def _machine_settings() -> list[str]:
     """Return how this machine reaches its mirrors: proxies, certificates, what it lets pass."""
-    dump = _run(["apt-config", "dump", "Acquire"]).stdout.splitlines()
+    dump = run(["apt-config", "dump", "Acquire"]).stdout.splitlines()
     skipped = ("Acquire::IndexTargets", "Acquire::Languages", "Acquire::GzipIndexes", 'Acquire "')
     return [line for line in dump if not line.startswith(skipped)]
 
 
-def _run(
+def run(
     command: Sequence[str | Path], config: Path | None = None, folder: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end.
+
+    Raises:
+        EdgeError: it failed; one line of what it said.
+    """
     environment = os.environ | {"LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
     if config is not None:
         environment["APT_CONFIG"] = str(config)
@@ -287,7 +230,9 @@ def explain(output: str) -> str:
     reason = re.sub(r"^(E|ERROR|error): ", "", reason)
     text = output.lower()
     if "no space left" in text or "enough free space" in text:
-        return f"{reason}; the disk is full: free 500 MB, or set XDG_CACHE_HOME to another disk"
+        return (
+            f"{reason}; the disk is full: free 500 MB, or name a folder on another disk in {FOLDER}"
+        )
     unreachable = (
         "temporary failure", "could not resolve", "could not connect", "failed to establish",
         "network is unreachable", "connection", "timed out", "unable to connect", "name or service",

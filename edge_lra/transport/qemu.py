@@ -18,6 +18,7 @@ from typing import Any
 import edge_lra
 from edge_lra.errors import EdgeError
 from edge_lra.transport.base import Host
+from edge_lra.transport.process import AGENT, read_answer
 from edge_lra.transport.sysroot import EMULATOR, Sysroot, find_sysroot
 from edge_lra.transport.translated import read_instructions
 
@@ -110,7 +111,7 @@ class Qemu:
         environment = self._sysroot.environment(self._modules)
         try:
             done = subprocess.run(
-                [*self._sysroot.command(self.cpu, *options), "-P", "-m", "edge_lra.agent"],
+                [*self._sysroot.command(self.cpu, *options), "-P", "-m", AGENT],
                 env=environment | {"PYTHONDONTWRITEBYTECODE": "1"},
                 input=json.dumps(dict(request)),
                 capture_output=True,
@@ -131,10 +132,7 @@ class Qemu:
                 f"{self.target}: the program ended with {done.returncode}: {last}; this says "
                 "nothing about the device"
             )
-        answer: dict[str, Any] = json.loads(done.stdout)
-        if "error" in answer:
-            raise EdgeError(f"{self.target}: {answer['error']}")
-        return answer
+        return read_answer(self.target, done.stdout)
 
 
 def known_cpus(sysroot: Sysroot) -> list[str]:
