@@ -6,13 +6,14 @@ DEMO := build/demo
 # The oldest releases that a scheme's bundles run in.
 OLDEST := $(patsubst %,.cache/onnxruntime-%/.ready,1.20.0 1.23.0)
 QEMU := .cache/qemu/qemu-x86_64-static
+ARM64 := .cache/arm64
 SSHD := .cache/sshd/.ready
 SSH_PACKAGES := openssh-server openssh-client libwrap0 libnss-wrapper
 
 .PHONY: venv test demo bench chromium
 venv: $(READY)
 
-test: $(READY) $(OLDEST) $(QEMU) $(SSHD) chromium
+test: $(READY) $(OLDEST) $(QEMU) $(ARM64)/sysroot.json $(SSHD) chromium
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -51,6 +52,12 @@ $(QEMU):
 	dpkg -x $(@D)/*.deb $(@D)/unpacked
 	mv $(@D)/unpacked/usr/bin/$(@F) $@
 	rm -r $(@D)/unpacked $(@D)/*.deb
+	touch $@
+
+# An emulated arm64 core and its Python, as `edge-lra devices --setup arm64` makes them.
+$(ARM64)/sysroot.json: constraints.txt | $(READY)
+	EDGE_LRA_ARM64=$(ARM64) $(BIN)/python -c \
+	  "from edge_lra.transport.sysroot import set_up; set_up()"
 	touch $@
 
 # A server for the tests of ssh, unpacked and not installed: nothing of it starts by itself. It

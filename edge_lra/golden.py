@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ NAME = "golden.safetensors"
 COUNT = 8  # cases an adapter
 # int8 roundings may flip between CPUs' float kernels; the float model is the judge then.
 SLACK = 1.5
+ROUNDING = 1e-4  # of float32 in a bundle without int8
+CHOICES = ("logits", "start_logits", "end_logits")  # outputs whose largest entry is the answer
 
 
 class Case(NamedTuple):
@@ -55,6 +58,36 @@ def read_golden(folder: Path, manifest: dict[str, Any]) -> list[Case]:
     ]
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """How far answers to the golden cases are from the recorded ones.
+
+    Attributes:
+        max_abs_error: the largest distance from the outputs recorded at export.
+        max_abs_error_float: the largest distance from the float model's.
+        recorded_error_float: what that was at export.
+        decided: best labels that the float model chooses by more than the allowed error.
+        agreed: of them, those that the answers choose too.
+    """
+
+    cases: int = 0
+    max_abs_error: float = 0.0
+    max_abs_error_float: float = 0.0
+    recorded_error_float: float = 0.0
+    decided: int = 0
+    agreed: int = 0
+
+    @property
+    def allowed_error_float(self) -> float:
+        """The distance from the float model that an answer may have."""
+        return SLACK * self.recorded_error_float + ROUNDING
+
+    @property
+    def is_close(self) -> bool:
+        """Whether no answer is further from the float model than allowed; NaN is not."""
+        return self.max_abs_error_float <= self.allowed_error_float
+
+
 def check_golden(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     """Run the golden cases and compare with the outputs recorded at export.
 
@@ -65,28 +98,71 @@ def check_golden(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
         GateError: an answer is further from the float model than the bundle was at export.
     """
     cases = read_golden(path, manifest)
-    if not cases:
-        return {"cases": 0, "max_abs_error": 0.0, "max_abs_error_float": 0.0}
-    runner = Runner.load(path, verify="never")
-    own, exact, recorded = [0.0], [0.0], [0.0]
-    for case in cases:
-        outputs = runner.run(case.inputs, adapter=case.adapter if runner.adapters else None)
-        for name, value in outputs.items():
-            was, true = case.outputs[name], case.exact[name]
-            own.append(_distance(value, was))
-            exact.append(_distance(value, true))
-            recorded.append(_distance(was, true))
-    worst, before = float(np.max(exact)), float(np.max(recorded))
-    if not worst <= SLACK * before + 1e-4:  # so that NaN fails
+    found = Comparison()
+    if cases:
+        runner = Runner.load(path, verify="never")
+        found = compare(cases, run_cases(runner, cases), manifest)
+    if not found.is_close:
         raise GateError(
-            f"{path}: found answers {worst:.3g} from the float model, expected at most "
-            f"{SLACK} times the {before:.3g} at export; do not ship it on this machine"
+            f"{path}: found answers {found.max_abs_error_float:.3g} from the float model, expected "
+            f"at most {SLACK} times the {found.recorded_error_float:.3g} at export; do not ship it "
+            "on this machine"
         )
     return {
-        "cases": len(cases),
-        "max_abs_error": float(np.max(own)),
-        "max_abs_error_float": worst,
+        "cases": found.cases,
+        "max_abs_error": found.max_abs_error,
+        "max_abs_error_float": found.max_abs_error_float,
     }
+
+
+def run_cases(runner: Runner, cases: Sequence[Case]) -> list[Arrays]:
+    """Return the runner's outputs of every case, each with its adapter or with none."""
+    return [
+        runner.run(case.inputs, adapter=case.adapter if runner.adapters else None) for case in cases
+    ]
+
+
+def compare(
+    cases: Sequence[Case], outputs: Sequence[Arrays], manifest: Mapping[str, Any]
+) -> Comparison:
+    """Hold a run's outputs, a case an entry, against the golden cases."""
+    own, exact, recorded = [0.0], [0.0], [0.0]
+    for case, found in zip(cases, outputs, strict=True):
+        for name, value in found.items():
+            own.append(_distance(value, case.outputs[name]))
+            exact.append(_distance(value, case.exact[name]))
+            recorded.append(_distance(case.outputs[name], case.exact[name]))
+    worst = Comparison(
+        len(cases), float(np.max(own)), float(np.max(exact)), float(np.max(recorded))
+    )
+    decided = agreed = 0
+    for case, found in zip(cases, outputs, strict=True):
+        for true, value in _choices(case, found, manifest.get("problem_type")):
+            top = np.sort(true, axis=-1)
+            clear = top[:, -1] - top[:, -2] > worst.allowed_error_float
+            same = true.argmax(-1) == value.argmax(-1)
+            decided += int(clear.sum())
+            agreed += int((clear & same).sum())
+    return replace(worst, decided=decided, agreed=agreed)
+
+
+def _choices(
+    case: Case, found: Arrays, problem_type: str | None
+) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    """Yield (rows, choices) of the float model and of a run: labels, or places of an answer.
+
+    Where labels are independent, each is a choice between its logit and zero.
+    """
+    if problem_type == "regression":
+        return
+    for name in CHOICES:
+        if name not in found:
+            continue
+        true, value = (x.reshape(-1, x.shape[-1]) for x in (case.exact[name], found[name]))
+        if problem_type == "multi_label_classification":
+            true, value = (np.stack([x.ravel(), np.zeros(x.size)], -1) for x in (true, value))
+        if true.shape[-1] > 1:
+            yield true, value
 
 
 def _distance(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:

@@ -32,6 +32,7 @@ ANSWERS: dict[str, Answer] = {
     "cold": _from("cold", "measure_cold"),
     "unpacked": _from("unpacked", "measure_unpacked"),
     "operators": _from("operators", "measure_operators"),
+    "check": _from("check", "check"),
     "sweep": _from("sweep", "measure_sweep"),
 }
 

@@ -200,12 +200,13 @@ class Emulation:
         emulator: its name and version.
         matmuls: integer products that were compared.
         matmuls_equal: of them, those whose every int32 is the exact one.
-        cases: golden cases that were run.
+        unequal: the weights of the others, by name.
+        cases: golden cases that were run; 0 where the bundle was exported without verification.
         max_abs_error: the largest distance from the outputs recorded at export.
         max_abs_error_float: the largest distance from the float model's.
         allowed_error_float: what was recorded at export, with the slack of `edge-lra verify`.
-        decided: cases whose margin between the two best labels exceeds the allowed error.
-        agreed: of them, those with the float model's best label.
+        decided: best labels that the float model chooses by more than the allowed error.
+        agreed: of them, those that the bundle chose there too.
         kernels: those that onnxruntime chose, as far as they can be told.
         instructions: of one run by shape, such as 1x128; None where they were not counted.
         instructions_note: how they were counted, or why not.
@@ -217,6 +218,7 @@ class Emulation:
     emulator: str
     matmuls: int
     matmuls_equal: int
+    unequal: tuple[str, ...]
     cases: int
     max_abs_error: float
     max_abs_error_float: float

@@ -10,10 +10,11 @@ from edge_lra.transport.base import Host, Transport
 from edge_lra.transport.host import require_arch
 from edge_lra.transport.local import Local
 from edge_lra.transport.process import NotAnswered, TargetLost
+from edge_lra.transport.qemu import Qemu
 from edge_lra.transport.session import Progress
 from edge_lra.transport.ssh import Ssh
 
-TRANSPORTS: dict[str, type[Any]] = {"local": Local, "ssh": Ssh, "adb": Adb}
+TRANSPORTS: dict[str, type[Any]] = {"local": Local, "ssh": Ssh, "adb": Adb, "qemu": Qemu}
 BEGINNINGS: dict[str, type[Any]] = {"ssh://": Ssh, "adb:": Adb}  # of a --target
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Local",
     "NotAnswered",
     "Progress",
+    "Qemu",
     "Ssh",
     "TargetLost",
     "Transport",
