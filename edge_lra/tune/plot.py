@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edge_lra.errors import EdgeError
 from edge_lra.tune.rank import Choice
+from edge_lra.whole_files import check_target
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -18,8 +19,7 @@ def check_plot(file: Path) -> None:
     """
     if file.suffix not in FORMATS:
         raise EdgeError(f"{file}: found {file.suffix!r}, expected one of {', '.join(FORMATS)}")
-    if not file.absolute().parent.is_dir():
-        raise EdgeError(f"{file}: found no folder {file.parent}, expected one; create it")
+    check_target(file)
     import matplotlib  # noqa: F401, a missing one is said now rather than after the training
 
 
@@ -44,10 +44,8 @@ def plot(choice: Choice, file: Path, title: str) -> None:
     axes.errorbar(ranks, means, errors, color="#1f4e79", marker="o", capsize=4, linewidth=1.5)
     best = next(c for c in choice.candidates if c.rank == choice.best)
     least = 100 * (best.mean - best.standard_error)
-    axes.axhline(least, color="#888888", linestyle="--", linewidth=1)
-    axes.annotate(
-        "best - 1 SE", (ranks[0], least), xytext=(0, 4), textcoords="offset points", color="#666666"
-    )
+    label = "best less one standard error"
+    axes.axhline(least, color="#888888", linestyle="--", linewidth=1, label=label)
     chosen = next(c for c in choice.candidates if c.rank == choice.chosen)
     axes.plot(
         chosen.rank, 100 * chosen.mean, marker="o", markersize=13, markerfacecolor="none",
@@ -62,6 +60,6 @@ def plot(choice: Choice, file: Path, title: str) -> None:
     axes.set_ylabel(f"accuracy, % (mean of {folds} folds, standard error)")
     axes.set_title(title)
     axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)  # clear of the error bars
     figure.savefig(file, dpi=150, metadata={"Date": None} if file.suffix == ".svg" else None)
     pyplot.close(figure)

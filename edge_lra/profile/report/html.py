@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_lra.profile.report import charts, series, words
-from edge_lra.profile.report.target import check_target, write_whole
 from edge_lra.profile.result import Entry, Measurement, Profile, Shape
+from edge_lra.whole_files import check_target, write_whole
 
 PAGE = Path(__file__).with_name("page")
 COLOURS = 5  # kinds that have a colour of their own; the rest share one

@@ -17,9 +17,9 @@ from typing import Any
 from edge_lra.device import HOST
 from edge_lra.errors import EdgeError
 from edge_lra.profile.report.series import IMPORTS, INTERPRETER, start_parts
-from edge_lra.profile.report.target import write_whole
 from edge_lra.profile.report.words import machine, name_shape
 from edge_lra.profile.result import Entry, Measurement, Profile, Span
+from edge_lra.whole_files import write_whole
 
 Event = dict[str, Any]
 logger = logging.getLogger(__name__)
