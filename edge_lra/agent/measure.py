@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,10 @@ def _open(folders: list[Path], request: Mapping[str, Any], timeline: Timeline) -
         loaded = split()
         timeline.mark("loaded")
         inputs = [token_inputs(runner.path, runner.input_names, shape) for runner in runners]
-        first_runs_ms = [timed_run(*pair) for pair in zip(runners, inputs, strict=True)]
+        first_runs_ms = [
+            timed_run(partial(runner.run, given))
+            for runner, given in zip(runners, inputs, strict=True)
+        ]
         timeline.mark("first run")
     return _Opened(runners, inputs, load_s, first_runs_ms[0], imported, loaded)
 
@@ -106,7 +110,8 @@ def _run(opened: _Opened, request: Mapping[str, Any], timeline: Timeline) -> dic
         timeline.mark("steady")
         look()
 
-    latencies_ms = time_in_turns(opened.runners, opened.inputs, plan, timeline.between_runs, steady)
+    runs = [r.prepare(given) for r, given in zip(opened.runners, opened.inputs, strict=True)]
+    latencies_ms = time_in_turns(runs, plan, timeline.between_runs, steady)
     look()
     wall_s, busy_s = (end - begin for begin, end in zip(*moments, strict=True))
     return {

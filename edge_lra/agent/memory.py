@@ -98,12 +98,13 @@ def mapped_mib(folder: Path) -> float:
     """Return what is resident of the files below a folder that are mapped into this process."""
     total_kib, inside = 0, False
     prefix = f"{folder.resolve()}/"
-    for line in (PROC / "smaps").read_text(encoding="utf-8", errors="replace").splitlines():
-        head = re.match(r"[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(.*)", line)
-        if head:
-            inside = head[1].startswith(prefix)
-        elif inside and line.startswith("Rss:"):
-            total_kib += int(line.split()[1])
+    with (PROC / "smaps").open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            head = re.match(r"[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(.*)", line)
+            if head:
+                inside = head[1].startswith(prefix)
+            elif inside and line.startswith("Rss:"):
+                total_kib += int(line.split()[1])
     return total_kib / 1024
 
 

@@ -32,5 +32,5 @@ def _median(request: Mapping[str, Any], threads: int, plan: Plan) -> float:
     runner = Runner.load(Path(request["bundles"][0]), threads=threads, verify="never")
     runner.use(pick_adapter(runner.manifest, request["adapter"]))
     inputs = token_inputs(runner.path, runner.input_names, shape_of(request["shape"]))
-    (latencies_ms,) = time_in_turns([runner], [inputs], plan)
+    (latencies_ms,) = time_in_turns([runner.prepare(inputs)], plan)
     return statistics.median(latencies_ms)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from functools import partial
 
 from edge_lra.agent.inputs import Arrays
 from edge_lra.agent.timing import timed_run
@@ -24,12 +25,13 @@ def measure_switch(runner: Runner, inputs: Arrays) -> float | None:
     if not others or was is None:
         return None
     reads, extras = [], []
+    run = partial(runner.run, inputs)
     for round_number in range(ROUNDS):
         name = (others[0], was)[round_number % 2]
         reads.append(_read(runner, name))
         runner.use(name)
-        switched = timed_run(runner, inputs)
-        extras.append(switched - timed_run(runner, inputs))
+        switched = timed_run(run)
+        extras.append(switched - timed_run(run))
     runner.use(was)
     return max(0.0, statistics.median(reads) + statistics.median(extras))
 

@@ -1,4 +1,7 @@
-"""Timed runs: bundles in turns, as many as the median needs, within a budget of time."""
+"""Timed runs: bundles in turns, as many as the median needs, within a budget of time.
+
+A run is onnxruntime's, with inputs that were checked before: what a runner in any language pays.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-from edge_lra.agent.inputs import Arrays
 
 LEAST_RUNS = 50  # for a p99 that is more than the maximum of a handful
 LEAST_IN_BUDGET = 5  # whatever the budget: an interval needs some
@@ -19,11 +19,7 @@ WIDTH = 0.02  # the 95 % interval of the median, over the median: within 1 % to 
 PAUSE_S = 0.02
 
 
-class Runs(Protocol):
-    """What can be timed: a Runner."""
-
-    def run(self, inputs: Arrays, /) -> Any:
-        """Run one batch."""
+Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -43,16 +39,15 @@ class Plan:
     pause_s: float = 0.0
 
 
-def timed_run(runner: Runs, inputs: Arrays) -> float:
+def timed_run(run: Run) -> float:
     """Run once; return milliseconds."""
     start = time.perf_counter_ns()
-    runner.run(inputs)
+    run()
     return (time.perf_counter_ns() - start) / 1e6
 
 
 def time_in_turns(
-    runners: Sequence[Runs],
-    inputs: Sequence[Arrays],
+    runs: Sequence[Run],
     plan: Plan,
     between: Callable[[], None] = lambda: None,
     steady: Callable[[], None] = lambda: None,
@@ -60,8 +55,7 @@ def time_in_turns(
     """Run every bundle once a round, in alternating order, so that drift meets all alike.
 
     Args:
-        runners: what to run.
-        inputs: what each is fed.
+        runs: one a bundle.
         plan: how many rounds.
         between: called after each round, outside of what is timed.
         steady: called once the warm-up is over.
@@ -69,12 +63,12 @@ def time_in_turns(
     Returns:
         Milliseconds of each run, in order, a list a bundle.
     """
-    latencies: list[list[float]] = [[] for _ in runners]
-    places = range(len(runners))
+    latencies: list[list[float]] = [[] for _ in runs]
+    places = range(len(runs))
     with _no_garbage_collection():
         for _ in range(plan.warmup):
             for place in places:
-                runners[place].run(inputs[place])
+                runs[place]()
             between()
         steady()
         start, checked = time.perf_counter(), 0
@@ -85,7 +79,7 @@ def time_in_turns(
             for place in places if rounds % 2 == 0 else reversed(places):
                 if plan.pause_s:
                     time.sleep(plan.pause_s)
-                latencies[place].append(timed_run(runners[place], inputs[place]))
+                latencies[place].append(timed_run(runs[place]))
             between()
     return latencies
 
@@ -123,7 +117,6 @@ def interval_width(values: Sequence[float]) -> float:
 def _no_garbage_collection() -> Iterator[None]:
     """Keep Python's collector from falling into a run, as timeit does."""
     was_on = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +102,34 @@ class Runner:
         Raises:
             EdgeError: an input is missing, unknown or ill-shaped, or the adapter is unknown.
         """
+        names = self.output_names
+        values = self.prepare(inputs, adapter)()
+        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+
+    def prepare(
+        self, inputs: Mapping[str, Any], adapter: AdapterChoice = UNSET
+    ) -> Callable[[], list[Any]]:
+        """Check one batch and return the function that runs it, as often as it is called.
+
+        For loops over the same arrays, such as a profiler's: the checks take 25 us a run.
+
+        Returns:
+            A function of no arguments that gives the outputs in the order of `output_names`.
+
+        Raises:
+            EdgeError: as `run`, here or when the function is called.
+        """
         factors = self._store.tensors(self._chosen(adapter))
         feeds = {**check_inputs(inputs, self.manifest), **factors}
-        names = self.output_names
-        try:
-            values = self._session.run(list(names), feeds)
-        except Exception as error:  # onnxruntime's classes share no public base
-            raise EdgeError(f"{self.path}: the run failed: {_first_line(error)}") from error
-        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+        names, session = list(self.output_names), self._session
+
+        def run() -> list[Any]:
+            try:
+                return list(session.run(names, feeds))
+            except Exception as error:  # onnxruntime's classes share no public base
+                raise EdgeError(f"{self.path}: the run failed: {_first_line(error)}") from error
+
+        return run
 
     def adapter_tensors(self, adapter: AdapterChoice = UNSET) -> dict[str, np.ndarray]:
         """Return what an adapter feeds the graph by input name; empty for a merged bundle."""

@@ -14,27 +14,20 @@ from edge_lra.agent.timing import LEAST_IN_BUDGET, LEAST_RUNS, Plan, interval_wi
 from edge_lra.profile.result import Timing
 
 
-class Recorder:
-    """Writes its name down when it runs."""
-
-    def __init__(self, name: str, ran: list[str]) -> None:
-        self.name, self.ran = name, ran
-
-    def run(self, inputs: dict[str, Any]) -> None:
-        self.ran.append(self.name)
+def idle() -> None:
+    pass
 
 
 def latencies_of(monkeypatch: pytest.MonkeyPatch, values: Any, plan: Plan) -> list[float]:
     source = iter(values)
-    monkeypatch.setattr(timing, "timed_run", lambda runner, inputs: float(next(source)))
-    return time_in_turns([Recorder("a", [])], [{}], plan)[0]
+    monkeypatch.setattr(timing, "timed_run", lambda run: float(next(source)))
+    return time_in_turns([idle], plan)[0]
 
 
 def test_bundles_take_turns_and_the_first_place_alternates() -> None:
     ran: list[str] = []
     found = time_in_turns(
-        [Recorder("a", ran), Recorder("b", ran)],
-        [{}, {}],
+        [lambda: ran.append("a"), lambda: ran.append("b")],
         Plan(3, 1.0, 1),
         steady=lambda: ran.append("|"),
         between=lambda: ran.append("."),
@@ -44,7 +37,7 @@ def test_bundles_take_turns_and_the_first_place_alternates() -> None:
 
 
 def test_a_number_of_runs_is_honoured_whatever_the_budget() -> None:
-    assert len(time_in_turns([Recorder("a", [])], [{}], Plan(7, 0.0, 0))[0]) == 7
+    assert len(time_in_turns([idle], Plan(7, 0.0, 0))[0]) == 7
 
 
 def test_steady_latencies_end_at_the_least_number(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,12 +56,11 @@ def test_scattered_latencies_take_more_runs_until_the_median_is_known(
 
 
 def test_the_budget_ends_what_the_median_would_go_on_with() -> None:
-    class Slow:
-        def run(self, inputs: dict[str, Any]) -> None:
-            time.sleep(0.01)
+    def slow() -> None:
+        time.sleep(0.01)
 
-    assert len(time_in_turns([Slow()], [{}], Plan(None, 0.0, 0))[0]) == LEAST_IN_BUDGET
-    assert LEAST_IN_BUDGET < len(time_in_turns([Slow()], [{}], Plan(None, 0.2, 0))[0]) <= 21
+    assert len(time_in_turns([slow], Plan(None, 0.0, 0))[0]) == LEAST_IN_BUDGET
+    assert LEAST_IN_BUDGET <= len(time_in_turns([slow], Plan(None, 0.2, 0))[0]) <= 21
 
 
 def test_the_interval_is_the_one_that_resampling_finds() -> None:
@@ -82,10 +74,5 @@ def test_the_interval_is_the_one_that_resampling_finds() -> None:
 
 def test_the_collector_is_off_while_timed_and_on_after() -> None:
     states: list[bool] = []
-
-    class Looks:
-        def run(self, inputs: dict[str, Any]) -> None:
-            states.append(gc.isenabled())
-
-    time_in_turns([Looks()], [{}], Plan(2, 1.0, 1))
+    time_in_turns([lambda: states.append(gc.isenabled())], Plan(2, 1.0, 1))
     assert states == [False] * 3 and gc.isenabled()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -266,21 +264,6 @@ def test_files_of_the_current_folder_stay_out_of_the_measuring_process(
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", ".")])
     found = measure(made, [(1, 8)], runs=1).entries[0].measured
     assert found is not None and found.complete
-
-
-@pytest.mark.skipif(shutil.which("time") is None, reason="needs the package time")
-def test_the_peak_agrees_with_the_time_command(bundle: Path) -> None:
-    request = Plan(((1, 8),), runs=3).request("measure", [str(bundle)], (1, 8))
-    program = shutil.which("time") or "time"
-    done = subprocess.run(
-        [program, "--format", "%M", sys.executable, "-m", "edge_lra.agent"],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    peak_mib = json.loads(done.stdout)["memory"]["peak_rss_mib"]
-    assert peak_mib == pytest.approx(int(done.stderr) / 1024, rel=0.02)
 
 
 @pytest.mark.parametrize(
