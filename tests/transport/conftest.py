@@ -79,6 +79,7 @@ class Server:
         self.user = pwd.getpwuid(os.getuid()).pw_name
         self._write()
         self._process: subprocess.Popen[bytes] | None = None
+        self._made_run_folder = False
 
     @property
     def target(self) -> str:
@@ -126,8 +127,9 @@ class Server:
     def start(self) -> None:
         (wrapper,) = SERVER.rglob("libnss_wrapper.so")
         (library,) = SERVER.rglob("libwrap.so.0")
-        if os.getuid() == 0:
-            RUN_FOLDER.mkdir(exist_ok=True)
+        if os.getuid() == 0 and not RUN_FOLDER.exists():
+            RUN_FOLDER.mkdir()
+            self._made_run_folder = True
         environment = {
             "PATH": os.environ["PATH"],
             "LD_PRELOAD": str(wrapper),
@@ -163,6 +165,9 @@ class Server:
             self._process.kill()
             self._process.wait()
             self._process = None
+        if self._made_run_folder:
+            RUN_FOLDER.rmdir()
+            self._made_run_folder = False
 
     def offer(self, name: str, command: str) -> None:
         """Put a program on the user's PATH that runs a shell's command line."""
@@ -171,8 +176,13 @@ class Server:
         program.chmod(0o755)
 
     def left(self) -> list[str]:
-        """Return what is in the user's home."""
-        return sorted(path.relative_to(self.home).as_posix() for path in self.home.rglob("*"))
+        """Return what is in the user's home, also while it vanishes."""
+        found = [
+            Path(top) / name
+            for top, folders, files in os.walk(self.home)
+            for name in (*folders, *files)
+        ]
+        return sorted(path.relative_to(self.home).as_posix() for path in found)
 
     def handshakes(self) -> int:
         return (self.folder / "log").read_text().count("Accepted publickey")
