@@ -36,18 +36,19 @@ def emulate(bundle: str | Path, transport: Qemu) -> Emulation:
     from edge_lra.profile.products import make_request, read_products  # needs onnx
 
     path = Path(bundle)
-    check_files(path, load_manifest(path), "once")
+    manifest = load_manifest(path)
+    check_files(path, manifest, "once")
     products = read_products(path)
+    if not products and not manifest["golden"]["count"]:
+        raise EdgeError(
+            f"{path}: found no integer product and no golden case, expected something to compare; "
+            "export it without --no-verify"
+        )
     request, exact = make_request(path, products)
     answer, instructions = transport.run_traced(
         {"what": "check", "bundles": [transport.push(path)], "threads": 1, "products": request}
     )
     golden = Comparison(**answer["golden"])
-    if not products and not golden.cases:
-        raise EdgeError(
-            f"{path}: found no integer product and no golden case, expected something to compare; "
-            "export it without --no-verify"
-        )
     pairs = zip(products, exact, answer["digests"], strict=True)
     unequal = tuple(product.name for product, true, found in pairs if true != found)
     return Emulation(
