@@ -10,17 +10,23 @@ label wherever the float model's choice is clearer than that error.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_lra.bundle import check_files, load_manifest
 from edge_lra.errors import EdgeError
 from edge_lra.golden import Comparison
 from edge_lra.profile.result import Emulation
+from edge_lra.transport.base import Transport
 from edge_lra.transport.qemu import Qemu, host_of
+
+if TYPE_CHECKING:
+    from edge_lra.profile.products import Product
 
 # Operators that multiply; the rest of a graph moves or scales numbers.
 PRODUCTS = ("MatMul", "Gemm", "Attention", "Conv")
+NOT_OURS = "not counted: the emulator is the target's"
 NOT_COUNTED = (
     "not counted: {emulator} is linked statically and takes no -plugin; it would have to be built "
     "from source"
@@ -33,9 +39,46 @@ def emulate(bundle: str | Path, transport: Qemu) -> Emulation:
     Raises:
         EdgeError: the bundle is damaged or has nothing to compare, or the emulation fails.
     """
+    path = Path(bundle)
+    request, products, exact = _request(path, transport)
+    answer, instructions = transport.run_traced(request)
+    note = NOT_COUNTED.format(emulator=transport.emulator)
+    ran = _Ran(transport.cpu, transport.emulator, instructions, note)
+    return _compare(answer, products, exact, ran)
+
+
+def emulate_there(bundle: str | Path, transport: Transport, cpu: str) -> Emulation:
+    """Do the same on a target whose Python is emulated, such as an arm64 one on a server.
+
+    Args:
+        bundle: its folder here.
+        transport: the way there.
+        cpu: what was found there.
+
+    Raises:
+        EdgeError: as `emulate`, or the target drops.
+    """
+    request, products, exact = _request(Path(bundle), transport)
+    answer = transport.run(request)
+    return _compare(answer, products, exact, _Ran(cpu, transport.target, (), NOT_OURS))
+
+
+@dataclass(frozen=True)
+class _Ran:
+    """Where a check ran."""
+
+    cpu: str
+    emulator: str
+    instructions: tuple[str, ...]
+    note: str
+
+
+def _request(
+    path: Path, transport: Transport
+) -> tuple[dict[str, Any], Sequence[Product], Sequence[str]]:
+    """Return what the agent is asked, the products in it, and the digests they must have."""
     from edge_lra.profile.products import make_request, read_products  # needs onnx
 
-    path = Path(bundle)
     manifest = load_manifest(path)
     check_files(path, manifest, "once")
     products = read_products(path)
@@ -45,16 +88,21 @@ def emulate(bundle: str | Path, transport: Qemu) -> Emulation:
             "export it without --no-verify"
         )
     request, exact = make_request(path, products)
-    answer, instructions = transport.run_traced(
-        {"what": "check", "bundles": [transport.push(path)], "threads": 1, "products": request}
-    )
+    place = transport.push(path)
+    asked = {"what": "check", "bundles": [place], "threads": 1, "products": request}
+    return asked, products, exact
+
+
+def _compare(
+    answer: Mapping[str, Any], products: Sequence[Product], exact: Sequence[str], ran: _Ran
+) -> Emulation:
     golden = Comparison(**answer["golden"])
     pairs = zip(products, exact, answer["digests"], strict=True)
     unequal = tuple(product.name for product, true, found in pairs if true != found)
     return Emulation(
         host=host_of(answer["host"]).as_dict(),
-        cpu=transport.cpu,
-        emulator=transport.emulator,
+        cpu=ran.cpu,
+        emulator=ran.emulator,
         matmuls=len(products),
         matmuls_equal=len(products) - len(unequal),
         unequal=unequal,
@@ -64,9 +112,9 @@ def emulate(bundle: str | Path, transport: Qemu) -> Emulation:
         allowed_error_float=golden.allowed_error_float,
         decided=golden.decided,
         agreed=golden.agreed,
-        kernels=describe_kernels(answer["operators"], instructions),
+        kernels=describe_kernels(answer["operators"], ran.instructions),
         instructions=None,
-        instructions_note=NOT_COUNTED.format(emulator=transport.emulator),
+        instructions_note=ran.note,
         passed=not unequal and golden.is_close and golden.agreed == golden.decided,
     )
 

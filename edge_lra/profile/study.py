@@ -153,13 +153,13 @@ def _on_target(study: Study, device: Device | None, way: Transport, stage: Stage
             check_memory(path, host, way.target)
         if way.keeps_time:
             return _named(_measure(study, way, stage), name, title)
-        from edge_lra.profile.emulate import emulate
+        from edge_lra.profile.emulate import emulate_there
 
         entries = []
         for path in study.bundles:
             stage(f"executing {path.name} on {way.target}")
             entry = describe_bundle(path, study.adapter, name, title)
-            entries.append(replace(entry, emulated=emulate(path, way)))
+            entries.append(replace(entry, emulated=emulate_there(path, way, host.cpu)))
         return Profile(tuple(entries))
     finally:
         way.clean_up()
