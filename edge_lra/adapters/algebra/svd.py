@@ -12,6 +12,7 @@ from edge_lra.adapters.saved import Array
 
 OVERSAMPLE = 16
 POWER_ITERATIONS = 2
+WIDE = 128  # columns from which one QR is quicker than one of blocks
 Chunks = Callable[[], Iterator[tuple[int, Array]]]  # yields (first row, rows), anew each call
 
 
@@ -85,13 +86,37 @@ def decompose(
     down, up = update.down.astype(np.float64), update.up.astype(np.float64) * update.scale
     if root is not None:
         down = down * root if root.ndim == 1 else down @ root
-    left_basis, left_core = np.linalg.qr(up)
-    right_basis, right_core = np.linalg.qr(down.T)
+    left_basis, left_core = tall_qr(up)
+    right_basis, right_core = tall_qr(down.T)
     left, values, right = np.linalg.svd(left_core @ right_core.T, full_matrices=False)
     rows = right @ right_basis.T
     if inverse is not None:
         rows = rows * inverse if inverse.ndim == 1 else rows @ inverse
     return Decomposition(values, float((values**2).sum()), left_basis @ left, rows)
+
+
+def tall_qr(matrix: Array) -> tuple[Array, Array]:
+    """Return Q (rows, k) and R (k, k) of a matrix with many more rows than its k columns.
+
+    Blocks of rows first, then their R's (TSQR; Demmel et al. 2012, section 3): LAPACK's own QR of
+    such a matrix runs as threaded products of a column at a time, which wait for each other (11008
+    x 64: 0.19 CPU-s against 0.04, and far more where other programs run).
+
+    Args:
+        matrix: (rows, k) float64.
+    """
+    rows, columns = matrix.shape
+    block = 2 * columns
+    if rows <= block or columns > WIDE:
+        q, r = np.linalg.qr(matrix)
+        return q, r
+    count = -(-rows // block)
+    padded = np.zeros((count * block, columns))
+    padded[:rows] = matrix
+    parts, cores = np.linalg.qr(padded.reshape(count, block, columns))
+    basis, core = tall_qr(cores.reshape(-1, columns))
+    whole = parts @ basis.reshape(count, columns, columns)
+    return whole.reshape(-1, columns)[:rows], core
 
 
 def decompose_matrix(matrix: Array) -> Decomposition:

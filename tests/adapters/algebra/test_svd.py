@@ -10,6 +10,7 @@ from edge_lra.adapters.algebra.svd import (
     decompose_large,
     decompose_matrix,
     squared_norm,
+    tall_qr,
 )
 from edge_lra.adapters.algebra.weighting import roots
 from edge_lra.adapters.kinds import LowRank
@@ -96,3 +97,13 @@ def test_a_norm_is_exact_where_a_float32_product_is_not() -> None:
     rows = np.random.default_rng(0).standard_normal((2048, 8192), np.float32)
     exact = float(sum((row.astype(np.float64) ** 2).sum() for row in rows))
     assert squared_norm(rows) == pytest.approx(exact, rel=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(1000, 7), (20, 7), (14, 7), (5, 7), (513, 129)])
+def test_a_qr_in_blocks_is_a_qr(shape: tuple[int, int]) -> None:
+    matrix = np.random.default_rng(3).normal(size=shape)
+    matrix[:, 2] = matrix[:, 1]  # a factor need not have full rank
+    basis, core = tall_qr(matrix)
+    np.testing.assert_allclose(basis @ core, matrix, atol=1e-12)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-12)
+    assert core.shape == (min(shape), shape[1])
