@@ -56,8 +56,7 @@ $(QEMU):
 
 # An emulated arm64 core and its Python, as `edge-lra devices --setup arm64` makes them.
 $(ARM64)/sysroot.json: constraints.txt | $(READY)
-	EDGE_LRA_ARM64=$(ARM64) $(BIN)/python -c \
-	  "from edge_lra.transport.sysroot import set_up; set_up()"
+	EDGE_LRA_ARM64=$(ARM64) $(BIN)/edge-lra devices --setup arm64
 	touch $@
 
 # A server for the tests of ssh, unpacked and not installed: nothing of it starts by itself. It

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,9 @@ if TYPE_CHECKING:
     from edge_lra.runner import Runner
 
 __version__ = "0.1.0"
+# onnxruntime 1.32 writes a device id and a database into the user's cache when it is imported,
+# before its own switch can be reached. Who wants that sets the variable to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 __all__ = ["Runner", "__version__", "export", "measure"]
 
 _HOMES = {

@@ -31,7 +31,7 @@ DEVICE = "A name of `edge-lra devices`, or a TOML; this machine otherwise. Repea
 TARGET = "ssh://[user@]host[:port] or adb:SERIAL: where to measure."
 SHAPE = "Texts x tokens, 1x128 where it fits. Repeatable."
 SWEEP = "Numbers of threads to try besides. Repeatable."
-ESTIMATE = "Only compute from the device's data sheet; execute nothing."
+ESTIMATE = "Emulate nothing; beside a measurement here, tell the estimate's error."
 ADVISE = "Try the project's schemes and modes and name the one to take."
 LIMIT = "p50_ms=50, say; exit 3 when it is exceeded. Repeatable."
 
@@ -76,7 +76,7 @@ POSITIVE = click.IntRange(min=1)
 @click.option("--budget", type=click.FloatRange(0, min_open=True), help="Seconds for them; 20.")
 @click.option("--against", type=FILE, metavar="B2", help="Another bundle, in turns.")
 @click.option("--adapter", help="Of a factored bundle; its default otherwise.")
-@click.option("--estimate", "estimate_only", is_flag=True, help=ESTIMATE)
+@click.option("--estimate", is_flag=True, help=ESTIMATE)
 @click.option("--advise", is_flag=True, help=ADVISE)
 @click.option("--limit", "limits", multiple=True, metavar="KEY=VALUE", help=LIMIT)
 @click.option("--html", type=FILE, metavar="F", help="One page, without network.")
@@ -117,7 +117,7 @@ def make_study(bundle: Path, config: Config, options: dict[str, Any]) -> Study:
         shapes=options["shapes"] or None,
         **{
             key: options[key]
-            for key in ("target", "keep", "estimate_only", "threads", "runs", "adapter", "sweep")
+            for key in ("target", "keep", "estimate", "threads", "runs", "adapter", "sweep")
         },
     )
 

@@ -127,7 +127,7 @@ def advise(
             progress(" ".join(candidate.options()), place, len(plain))
         trials.append(_try(request, candidate, scratch / str(place), profile_bundle, worst))
     prefix = next(iter(inputs.recipe.layer.values())).partition("{i}")[0] + "{i}."
-    for place, candidate in enumerate(mixes(trials, worst, prefix)):
+    for place, candidate in enumerate(list(mixes(trials, worst, prefix))):  # trials grow
         if progress:
             progress(" ".join(candidate.options()), len(plain), len(plain))
         trials.append(_try(request, candidate, scratch / f"mix{place}", profile_bundle, worst))

@@ -23,7 +23,7 @@ def doubts(timing: Timing, answer: Mapping[str, Any], chosen: bool) -> list[str]
 
     Args:
         timing: the latencies.
-        answer: the agent's, of which clocks and busy are read.
+        answer: the agent's, of which clocks, busy and warnings are read.
         chosen: whether the number of runs was left to the profiler.
     """
     name = f"{timing.shape[0]}x{timing.shape[1]}"
@@ -34,6 +34,7 @@ def doubts(timing: Timing, answer: Mapping[str, Any], chosen: bool) -> list[str]
                      "first: the device heats up, or something else runs there")  # fmt: skip
     if answer.get("clocks"):
         found += [f"{name}: {reason}" for reason in clock_changes(*answer["clocks"])]
+    found += [f"{name}: {reason}" for reason in answer.get("warnings") or ()]
     busy = answer.get("busy")
     if busy is not None and busy < SHARED:
         found.append(f"{name}: other programs had the core for {1 - busy:.0%} of the time; "

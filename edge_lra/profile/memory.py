@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from edge_lra.profile.result import Mark, Memory, Sample
@@ -37,6 +38,24 @@ def read_memory(
         parts_mib=parts,
     )
     return memory, doubt
+
+
+def as_the_system_saw(memory: Memory, process_mib: Mapping[str, float | None] | None) -> Memory:
+    """Return memory with what was read of the process from outside, where that was done.
+
+    Args:
+        memory: as the process told it.
+        process_mib: of an answer over adb: peak_rss, steady_rss, steady_pss, meminfo_pss.
+    """
+    if not process_mib:
+        return memory
+    peak = process_mib.get("peak_rss") or 0.0
+    pss = process_mib.get("meminfo_pss") or process_mib.get("steady_pss")
+    return replace(
+        memory,
+        peak_rss_mib=max(memory.peak_rss_mib, peak),
+        steady_pss_mib=memory.steady_pss_mib if pss is None else pss,
+    )
 
 
 def split_parts(

@@ -9,6 +9,7 @@ from typing import Any
 from edge_lra.errors import EdgeError
 from edge_lra.profile.result import Shape
 from edge_lra.transport.base import Transport
+from edge_lra.transport.process import NotAnswered
 
 BUDGET_S = 20.0
 WARMUP = 5
@@ -87,6 +88,9 @@ class Session:
         self.progress(name)
         try:
             answer = self.transport.run(request)
+        except NotAnswered as error:  # the target is there, its runner cannot tell
+            self.warnings.append(f"{name} is missing: {error}")
+            return None
         except EdgeError as error:
             self.failures += 1
             self.complete = False

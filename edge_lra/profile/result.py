@@ -327,7 +327,7 @@ class Profile:
 
 def _slowest(percent: int) -> Callable[[Entry], float | None]:
     def value(entry: Entry) -> float | None:
-        if entry.measured:
+        if entry.measured and entry.measured.timings:
             return max(timing.percentile_ms(percent) for timing in entry.measured.timings)
         if entry.estimated and percent == 50:
             return max(shape.high_ms for shape in entry.estimated.shapes)

@@ -29,7 +29,8 @@ class Study:
         devices: names or files; none for the target, or this machine.
         target: ssh:// or adb:, which is then the one device.
         keep: whether what is brought to the target stays there.
-        estimate_only: do not execute, neither here nor on an emulated core.
+        estimate: no emulation; this machine is estimated beside its measurement, which tells the
+            error of the method.
         shapes, threads, runs, budget_s, warmup, adapter, sweep: as `measure` takes them.
         devices_folder: the user's own devices.
     """
@@ -39,7 +40,7 @@ class Study:
     devices: tuple[str, ...] = ()
     target: str | None = None
     keep: bool = False
-    estimate_only: bool = False
+    estimate: bool = False
     shapes: tuple[Shape, ...] | None = None
     threads: int = 1
     runs: int | None = None
@@ -79,7 +80,7 @@ def run_study(
         raise EdgeError(
             f"--target: found {len(study.devices)} devices for it, expected one; leave out --device"
         )
-    if study.target and study.estimate_only:
+    if study.target and study.estimate:
         raise EdgeError(
             "--estimate: found a --target, expected none; it estimates from data sheets"
         )
@@ -106,13 +107,14 @@ def is_here(device: Device) -> bool:
 
 def _on_device(study: Study, device: Device, stage: Stage, execute: bool) -> Profile:
     """Measure here, or execute and estimate."""
-    if is_here(device) and not study.estimate_only:
+    if is_here(device):
         stage(f"measuring on {device.title}")
-        return _named(_measure(study, None, stage), device.name, device.title)
+        found = _named(_measure(study, None, stage), device.name, device.title)
+        return _with_estimates(study, found, stage) if study.estimate else found
     entries = []
     for path in study.bundles:
         entry = describe_bundle(path, study.adapter, device.name, device.title)
-        emulated = None if study.estimate_only or not execute else _emulate(path, device, stage)
+        emulated = None if study.estimate or not execute else _emulate(path, device, stage)
         stage(f"estimating {device.title}")
         entries.append(replace(entry, emulated=emulated, estimated=_estimate(study, path, device)))
     return Profile(tuple(entries))
@@ -131,6 +133,21 @@ def _emulate(path: Path, device: Device, stage: Stage) -> Emulation | None:
         return emulate(path, way)
     finally:
         way.clean_up()
+
+
+def _with_estimates(study: Study, found: Profile, stage: Stage) -> Profile:
+    """Put an estimate for this machine beside each measurement, and its error."""
+    from edge_lra.profile.estimate import estimate_error
+
+    stage("estimating this machine; the first time its kernels are timed, about a minute")
+    here = load_device(HOST)
+    entries = []
+    for path, entry in zip(study.bundles, found.entries, strict=True):
+        guess = _estimate(study, path, here)
+        assert entry.measured is not None
+        error = estimate_error(guess, entry.measured) or None
+        entries.append(replace(entry, estimated=replace(guess, calibration_error=error)))
+    return replace(found, entries=tuple(entries))
 
 
 def _estimate(study: Study, path: Path, device: Device) -> Estimate:

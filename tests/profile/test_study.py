@@ -12,6 +12,7 @@ from edge_lra.device import load_device
 from edge_lra.errors import EdgeError
 from edge_lra.pipeline import ExportRequest, export
 from edge_lra.profile import study as module
+from edge_lra.profile.estimate import default_calibration
 from edge_lra.profile.study import Study, check_memory, is_here, run_study
 from edge_lra.transport import Host, Local
 
@@ -63,8 +64,21 @@ def test_this_machine_is_measured_and_nothing_else_is_said_of_it(bundle: Path) -
     assert (entry.device, entry.device_title) == ("host", "This machine")
 
 
+def test_an_estimate_of_this_machine_stands_beside_its_measurement_and_says_its_error(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = default_calibration()
+    monkeypatch.setattr("edge_lra.profile.estimate.estimate.calibrate", lambda threads: known)
+    (entry,) = run_study(Study(bundle, estimate=True, shapes=SHAPES, runs=3)).entries
+    assert entry.measured is not None and entry.estimated is not None
+    middle, found = entry.estimated.shapes[0].middle_ms, entry.measured.timings[0]
+    assert entry.estimated.calibration_error is not None
+    error = entry.estimated.calibration_error["total"]
+    assert error == pytest.approx(middle / found.percentile_ms(50) - 1)
+
+
 def test_a_device_that_is_not_here_is_estimated_and_never_measured(bundle: Path) -> None:
-    study = Study(bundle, devices=("iphone-15-pro", "rpi5"), shapes=SHAPES, estimate_only=True)
+    study = Study(bundle, devices=("iphone-15-pro", "rpi5"), shapes=SHAPES, estimate=True)
     entries = run_study(study).entries
     assert [entry.device for entry in entries] == ["iphone-15-pro", "rpi5"]
     for entry in entries:
@@ -130,7 +144,7 @@ def test_memory_is_compared_with_what_is_free_there(bundle: Path) -> None:
             {"devices": ("rpi4", "rpi5"), "target": "ssh://x"},
             "found 2 devices for it, expected one",
         ),
-        ({"target": "ssh://x", "estimate_only": True}, "--estimate: found a --target"),
+        ({"target": "ssh://x", "estimate": True}, "--estimate: found a --target"),
         ({"devices": ("rpi6",)}, "rpi5"),
         ({"target": "http://x"}, "ssh://"),
         ({"threads": 0}, "threads: found 0"),
