@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from edge_lra.device import load_device
 from edge_lra.errors import EdgeError
 from edge_lra.pipeline import ExportRequest, export
 from edge_lra.profile import study as module
-from edge_lra.profile.estimate import default_calibration
+from edge_lra.profile.estimate import default_calibration, estimate
 from edge_lra.profile.study import Study, check_memory, is_here, run_study
 from edge_lra.transport import Host, Local
 
@@ -68,7 +69,7 @@ def test_an_estimate_of_this_machine_stands_beside_its_measurement_and_says_its_
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = default_calibration()
-    monkeypatch.setattr("edge_lra.profile.estimate.estimate.calibrate", lambda threads: known)
+    monkeypatch.setattr(sys.modules[estimate.__module__], "calibrate", lambda threads: known)
     (entry,) = run_study(Study(bundle, estimate=True, shapes=SHAPES, runs=3)).entries
     assert entry.measured is not None and entry.estimated is not None
     middle, found = entry.estimated.shapes[0].middle_ms, entry.measured.timings[0]
