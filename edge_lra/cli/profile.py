@@ -19,7 +19,7 @@ from edge_lra.cli.common import (
     shared_options,
     write_json,
 )
-from edge_lra.errors import GateError
+from edge_lra.errors import EdgeError, GateError
 
 if TYPE_CHECKING:
     from edge_lra.config import Config
@@ -125,12 +125,17 @@ def make_study(bundle: Path, config: Config, options: dict[str, Any]) -> Study:
 def run(study: Study, options: dict[str, Any]) -> Profile:
     """Run the study, and write the files that were asked for."""
     from edge_lra.profile.report import check_html, check_target, write_html, write_trace
-    from edge_lra.profile.study import run_study
+    from edge_lra.profile.study import is_measured, run_study
 
     if options["html"]:
         check_html(options["html"])
     if options["trace"]:
         check_target(options["trace"])
+        if not is_measured(study):
+            raise EdgeError(
+                "--trace: found only devices that are emulated or estimated, expected a "
+                "measurement; give a --target, or leave --device out"
+            )
     with stages() as (stage, progress):
         found = run_study(study, stage, progress)
     if options["html"]:

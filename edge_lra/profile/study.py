@@ -100,6 +100,13 @@ def run_study(
     return Profile(tuple(entry for part in parts for entry in part.entries), ratios, versions)
 
 
+def is_measured(study: Study) -> bool:
+    """Say whether anything of a study will be measured."""
+    if study.target or not study.devices:
+        return True
+    return any(is_here(load_device(name, study.devices_folder)) for name in study.devices)
+
+
 def is_here(device: Device) -> bool:
     """Say whether a device is this machine: its name stands for any machine of its kind."""
     return Local.name in device.transports and matches(device, Local().probe())
@@ -154,8 +161,7 @@ def _estimate(study: Study, path: Path, device: Device) -> Estimate:
     from edge_lra.profile.estimate import estimate
 
     assert study.shapes is not None
-    threads = min(study.threads, device.cores or study.threads)
-    return estimate(path, device, study.shapes, threads, study.adapter)
+    return estimate(path, device, study.shapes, study.threads, study.adapter)
 
 
 def _on_target(study: Study, device: Device | None, way: Transport, stage: Stage) -> Profile:

@@ -124,6 +124,7 @@ def emulated(**changes: Any) -> Emulation:
         "emulator": "qemu-aarch64 10.0.2",
         "matmuls": 24,
         "matmuls_equal": 24,
+        "unequal": (),
         "cases": 12,
         "max_abs_error": 0.0123,
         "max_abs_error_float": 0.0985,

@@ -91,10 +91,11 @@ def test_an_emulation_shows_no_time() -> None:
 
 
 def test_a_failed_comparison_is_said_where_it_failed() -> None:
-    found = profiles.emulated(passed=False, matmuls_equal=23)
+    found = profiles.emulated(passed=False, matmuls_equal=23, unequal=("layer.1.down",))
     lines = shown(profiles.profile(profiles.entry(emulated=found))).splitlines()
     failed = [line.split()[0] for line in lines if "FAILED" in line]
     assert failed == ["verdict", "int8"]
+    assert "not those of layer.1.down" in " ".join(" ".join(lines).split())
 
 
 def test_an_estimate_is_a_range_and_says_what_it_is() -> None:

@@ -149,6 +149,7 @@ def test_memory_is_compared_with_what_is_free_there(bundle: Path) -> None:
         ({"devices": ("rpi6",)}, "rpi5"),
         ({"target": "http://x"}, "ssh://"),
         ({"threads": 0}, "threads: found 0"),
+        ({"threads": 9, "devices": ("rpi5",), "estimate": True}, "found 9, expected 1 to 4"),
         ({"shapes": ((1, 10**6),)}, "shape: found 1x1000000"),
     ],
 )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from edge_lra.device import HOST
 from edge_lra.profile.result import Emulation, Entry, Estimate, Measurement, Ratio, Shape
 
+NAMED = 3  # unequal products; JSON names all
 NO_TIMES = "no times: an emulator's say nothing"
 
 
@@ -74,11 +75,13 @@ def estimated_for(entry: Entry, estimated: Estimate) -> str:
 def checks(emulated: Emulation) -> list[tuple[str, str, bool]]:
     """Return what was compared under emulation: its name, what came out, whether it holds."""
     whole = emulated.matmuls_equal == emulated.matmuls
+    others = ", ".join(emulated.unequal[:NAMED]) + (", …" if len(emulated.unequal) > NAMED else "")
     close = emulated.max_abs_error_float <= emulated.allowed_error_float
     return [
         (
             "int8 products",
-            f"{emulated.matmuls_equal} of {emulated.matmuls} equal, every int32 of them",
+            f"{emulated.matmuls_equal} of {emulated.matmuls} equal, every int32 of them"
+            + (f"; not those of {others}" if others else ""),
             whole,
         ),
         (
