@@ -249,7 +249,7 @@ def test_what_blocks_rest_on_is_said_where_there_are_any(
         "\n".join(run(schemes[scheme], load_device(name)).assumptions)
         for scheme in ("int4", "int8")
     )
-    assert found in with_blocks
+    assert found in with_blocks.partition("\n")[0]
     assert "in blocks" not in without
 
 

@@ -33,7 +33,9 @@ def list_assumptions(
         guessed: names of `If` nodes whose condition the input's content decides.
         blockwise: the bundle's dtypes of costs.BLOCKWISE.
     """
-    lines = [
+    # The widest doubt of all stands first, where a short report still shows it.
+    lines = [_blocks(device)] if blockwise and device.name != HOST else []
+    lines += [
         "The graph is the one onnxruntime's optimizer writes on this machine, at batches without "
         "padding.",
         f"Kernels are calibrated by micro-benchmarks on {calibration.cpu}, "
@@ -41,8 +43,6 @@ def list_assumptions(
         f"{calibration.measured_on}; no model was used.",
     ]
     lines += _host(calibration) if device.name == HOST else _sheet(device, threads, calibration)
-    if blockwise and device.name != HOST:
-        lines.append(_blocks(device))
     if threads > 1:
         lines.append(_shared(calibration, threads, blockwise))
     if guessed:
