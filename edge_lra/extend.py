@@ -18,6 +18,7 @@ from edge_lra.graph.factors import AdapterInput
 from edge_lra.inputs import ExportRequest, Inputs, Progress, read_inputs
 from edge_lra.packing import write_adapters, write_manifest
 from edge_lra.planning import brought_tensors
+from edge_lra.quantize import SCHEMES
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def add_adapter(request: AddRequest, progress: Progress | None = None) -> str:
             reports = proof.prove(folder, inputs, export_request, progress)
             cases = read_golden(request.bundle, manifest) + proof.golden_cases(reports)
             (folder / GOLDEN).unlink(missing_ok=True)  # a link: its other name keeps the old
-            manifest["golden"] = write_golden(folder, cases)
+            spread = SCHEMES[manifest["scheme"]].kernel_spread
+            manifest["golden"] = write_golden(folder, cases, spread)
             fresh = proof.summary(reports)
             known = manifest["fidelity"] or {"reports": []}
             manifest["fidelity"] = {"reports": known["reports"] + fresh["reports"]}

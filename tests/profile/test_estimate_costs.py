@@ -15,6 +15,7 @@ from edge_lra.profile.estimate.costs import Cost, Heads, Product, Swept, costs_o
 from edge_lra.profile.estimate.estimate import count
 from edge_lra.profile.estimate.memory import planned_bytes
 from edge_lra.profile.estimate.shapes import Value, walk_graph
+from edge_lra.quantize import SCHEMES
 
 FLOAT = np.dtype("f4")
 
@@ -71,6 +72,28 @@ def test_int8_weights_are_a_byte_each_and_their_input_is_quantized_first() -> No
         Swept("quantize", 48, 5 * 48),
     )
     assert product.kind == "int8 matmul"
+
+
+@pytest.mark.parametrize(("bits", "packed"), [(8, 32), (4, 16)])
+def test_blocks_stream_packed_integers_and_a_scale_each(bits: int, packed: int) -> None:
+    """40 inputs fill two blocks of 32; the multiplications are those of 40."""
+    weights = {"w": np.zeros((5, 2, packed), "u1"), "s": np.zeros(5 * 2, "f4")}
+    sizes = {"K": 40, "N": 5, "bits": bits, "block_size": 32, "accuracy_level": 4}
+    nodes = [node("MatMulNBits", ["x", "w", "s"], "y", "com.microsoft", **sizes)]
+    walk, (product,) = costs(nodes, weights, x=(2, 3, 40))
+    streamed = 5 * 2 * (packed + 4)
+    assert product.work == (Product(6, 40, 5, 1, f"block{bits}", True, streamed, 4 * 6 * (40 + 5)),)
+    assert (product.kind, product.macs) == ("block matmul", 6 * 40 * 5)
+    assert product.weight_bytes == streamed
+    assert walk.values["y"].shape == (2, 3, 5)
+
+
+def test_zero_points_of_blocks_stream_too() -> None:
+    weights = {"w": np.zeros((5, 1, 16), "u1"), "s": np.zeros(5, "f4"), "z": np.zeros(5, "u1")}
+    sizes = {"K": 32, "N": 5, "bits": 4, "block_size": 32}
+    nodes = [node("MatMulNBits", ["x", "w", "s", "z"], "y", "com.microsoft", **sizes)]
+    _, (product,) = costs(nodes, weights, x=(3, 32))
+    assert product.weight_bytes == 5 * (16 + 4 + 1)
 
 
 def test_attention_multiplies_twice_by_every_pair_of_tokens() -> None:
@@ -151,7 +174,7 @@ HIDDEN, INNER, LAYERS = 32, 64, 2
 def bundles(tiny: Path) -> dict[str, Path]:
     adapters = [("mood", tiny / "adapter")]
     made = {}
-    for scheme in ("none", "int8"):
+    for scheme in SCHEMES:
         for mode in ("merge", "factored"):
             request = ExportRequest(
                 tiny / f"{scheme}-{mode}.edge", "model", adapters, mode=mode, scheme=scheme,
@@ -188,7 +211,20 @@ def test_int8_products_run_after_fusion(bundles: dict[str, Path]) -> None:
     assert found["int8 matmul"] >= LAYERS * (4 * HIDDEN**2 + 2 * HIDDEN * INNER) * 10
 
 
-@pytest.mark.parametrize("scheme", ["none", "int8"])
+@pytest.mark.parametrize(("scheme", "bits"), [("int8-weight-only", 8), ("int4", 4)])
+def test_products_of_blocks_are_a_class_of_their_own(
+    bundles: dict[str, Path], scheme: str, bits: int
+) -> None:
+    """The pooler and the head are float32."""
+    (counted,) = count(bundles[f"{scheme} merge"], [(1, 10)])
+    assert counted.blockwise == [f"block{bits}"]
+    found = [c for c in counted.costs if c.kind == "block matmul"]
+    weights = LAYERS * (4 * HIDDEN**2 + 2 * HIDDEN * INNER)
+    assert sum(c.weight_bytes for c in found) == weights * bits // 8 + weights // 32 * 4
+    assert macs(bundles[f"{scheme} merge"], (1, 10)).keys().isdisjoint({"int8 matmul"})
+
+
+@pytest.mark.parametrize("scheme", list(SCHEMES))
 def test_factors_add_their_rank(bundles: dict[str, Path], scheme: str) -> None:
     """Query and value share a down factor of both ranks, and each has an up factor."""
     merged, factored = (macs(bundles[f"{scheme} {m}"], (1, 10)) for m in ("merge", "factored"))

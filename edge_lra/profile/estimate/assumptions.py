@@ -6,11 +6,23 @@ from collections.abc import Sequence
 
 from edge_lra.device import HOST, Device
 from edge_lra.profile.estimate.calibration import Calibration
-from edge_lra.profile.estimate.rates import HIGH, LOW, MIDDLE, SheetRates
+from edge_lra.profile.estimate.rates import (
+    HIGH,
+    LOW,
+    MIDDLE,
+    SLOWER_WASM,
+    SheetRates,
+    between,
+    slower_blocks,
+)
 
 
 def list_assumptions(
-    device: Device, threads: int, calibration: Calibration, guessed: Sequence[str]
+    device: Device,
+    threads: int,
+    calibration: Calibration,
+    guessed: Sequence[str],
+    blockwise: Sequence[str],
 ) -> tuple[str, ...]:
     """Return every input of an estimate with its source.
 
@@ -19,8 +31,11 @@ def list_assumptions(
         threads: cores in use.
         calibration: of the kernels.
         guessed: names of `If` nodes whose condition the input's content decides.
+        blockwise: the bundle's dtypes of costs.BLOCKWISE.
     """
-    lines = [
+    # The widest doubt of all stands first, where a short report still shows it.
+    lines = [_blocks(device)] if blockwise and device.name != HOST else []
+    lines += [
         "The graph is the one onnxruntime's optimizer writes on this machine, at batches without "
         "padding.",
         f"Kernels are calibrated by micro-benchmarks on {calibration.cpu}, "
@@ -29,7 +44,7 @@ def list_assumptions(
     ]
     lines += _host(calibration) if device.name == HOST else _sheet(device, threads, calibration)
     if threads > 1:
-        lines.append(_shared(calibration, threads))
+        lines.append(_shared(calibration, threads, blockwise))
     if guessed:
         lines.append(
             f"{len(guessed)} branches depend on the input's content; the first branch is costed."
@@ -85,11 +100,27 @@ def _sheet(device: Device, threads: int, calibration: Calibration) -> list[str]:
     ]
 
 
-def _shared(calibration: Calibration, threads: int) -> str:
+def _blocks(device: Device) -> str:
+    slower = slower_blocks(device)
+    if slower is None:
+        return (
+            "Products of weights in blocks keep their ratio to int8's, which use the same dot "
+            f"products, {LOW.slack:g} to {HIGH.slack:g} times."
+        )
+    where = "in WebAssembly" if slower == SLOWER_WASM else "on Arm cores"
+    return (
+        "Products of weights in blocks: without dot products onnxruntime takes "
+        f"{slower[0]:g} to {slower[1]:g} times as long as in fp32 "
+        f"({between(slower, MIDDLE.slower):.0f}), as found {where}."
+    )
+
+
+def _shared(calibration: Calibration, threads: int, blockwise: Sequence[str]) -> str:
     if not calibration.serial:
         return f"{threads} threads share nothing: the calibration was taken on one."
     shares = ", ".join(
-        f"{name} {calibration.serial[name]:.0%}" for name in ("int8", "fp32", "attention")
+        f"{name} {calibration.serial[name]:.0%}"
+        for name in ("int8", "fp32", *blockwise, "attention")
     )
     return (
         f"What {threads} threads do not shorten, found with {calibration.threads}: {shares} of "

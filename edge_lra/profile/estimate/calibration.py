@@ -16,9 +16,10 @@ from functools import partial
 from pathlib import Path
 
 from edge_lra.profile.estimate import kernels
-from edge_lra.profile.estimate.costs import BYTES
+from edge_lra.profile.estimate.costs import BLOCKWISE, BYTES
 
-VERSION = 1
+VERSION = 2  # 2: products of weights in blocks
+PRODUCTS = ("int8", "fp32", *BLOCKWISE)
 # Sets of weights by rows of the input: the more rows, the less it matters where weights lie.
 SETS_MIB: dict[int, tuple[float, ...]] = {
     **dict.fromkeys((1, 4, 16, 64), (0.5, 1.0, 8.0, 40.0, 160.0)),
@@ -61,8 +62,10 @@ class Calibration:
         measured_on: the day.
         node_s: a node that computes next to nothing, in a chain.
         branch_s: what an `If` adds.
-        products: seconds for an element of the weight by "int8" or "fp32", then by rows of the
-            input (as text), over the MiB of all weights that a run streams.
+        products: seconds for an element of the weight by dtype ("int8", "fp32", "block8",
+            "block4"), then by rows of the input (as text), over the MiB of all weights that a run
+            streams. A block product rounds its input itself: that is within its seconds, which
+            depth and columns hardly change (384 x 1536, 1536 x 384, 512 x 512: within 10 %).
         wide: by dtype, how much longer an element of a weight of 2048 x 2048 takes than one of
             512 x 512, over rows.
         output_s: an element of an int8 product's output, scaled to a float.
@@ -94,7 +97,7 @@ class Calibration:
         """Return the time an element of a weight takes, straight between rows.
 
         Args:
-            dtype: "int8" or "fp32".
+            dtype: one of PRODUCTS.
             rows: of the input.
             set_mib: of all weights that the run streams.
             weights: elements of this one.
@@ -158,7 +161,7 @@ def interpolate_level(points: Sequence[tuple[float, float]], x: float) -> float:
 def calibrate(threads: int = 1, refresh: bool = False) -> Calibration:
     """Return this machine's calibration, from the user's cache or by measuring.
 
-    That takes about 20 s of a quiet machine, and 40 s more for several threads.
+    That takes about 30 s of a quiet machine, and 45 s more for several threads.
 
     Args:
         threads: for how many threads the share that they do not shorten is measured.
@@ -242,10 +245,7 @@ def measure(threads: int) -> Calibration:
     }
     frequency = psutil.cpu_freq()
     output_s = _output_seconds(curves["quantize"])
-    products = {
-        "int8": _products("int8", curves["quantize"], output_s),
-        "fp32": _products("fp32", curves["quantize"], 0.0),
-    }
+    products = {dtype: _products(dtype, curves["quantize"], output_s) for dtype in PRODUCTS}
     return Calibration(
         cpu=machine()[0],
         cores=machine()[2],
@@ -284,7 +284,7 @@ def _products(dtype: str, quantize: Points, output_s: float) -> dict[str, Points
 
 def _wide(dtype: str, table: Mapping[str, Points], quantize: Points, output_s: float) -> Points:
     """Return how much longer an element of one wide weight takes, over rows."""
-    mib = WIDE**2 * (1 if dtype == "int8" else 4) / 2**20
+    mib = kernels.weight_bytes(dtype, WIDE) / 2**20
     return tuple(
         (
             float(rows),
@@ -298,7 +298,7 @@ def _wide(dtype: str, table: Mapping[str, Points], quantize: Points, output_s: f
 def _weight_seconds(
     dtype: str, rows: int, set_mib: float, width: int, quantize: Points, output_s: float
 ) -> float:
-    """Time a product without the input's quantization and the output's scaling."""
+    """Time a product; an int8 one without the input's quantization and the output's scaling."""
     seconds = kernels.product_seconds(dtype, rows, set_mib, 1, width)
     if dtype == "int8":
         around = interpolate(quantize, rows * width) + output_s * rows * width
@@ -325,7 +325,7 @@ def _serial_shares(threads: int) -> dict[str, float]:
     rows, tokens, head = (int(MIDDLE[name]) for name in ("rows", "tokens", "head_size"))
     timed: dict[str, Callable[[int], float]] = {
         dtype: partial(kernels.product_seconds, dtype, rows, MIDDLE["set_mib"])
-        for dtype in ("int8", "fp32")
+        for dtype in PRODUCTS
     }
     timed["attention"] = partial(kernels.attention_seconds, tokens, head, False)
     for name, seconds in kernels.CURVES.items():

@@ -15,9 +15,9 @@ class Product:
     """A matrix product of `rows` with a matrix of `depth` x `columns`, `batch` times.
 
     Attributes:
-        dtype: "int8" or "fp32".
+        dtype: "int8", "fp32", or for weights in blocks "block8" or "block4" by their bits.
         stored: whether the matrix is a weight, prepacked and streamed once a run.
-        weight_bytes: of the matrix, all batches.
+        weight_bytes: of the matrix, all batches; of blocks, packed integers and scales.
         moved_bytes: of activations, read and written.
     """
 
@@ -109,7 +109,8 @@ class Cost:
 # Class and curve by operator. Curves count elements but for those of BYTES.
 NORM, GELU, SOFTMAX, QUANTIZE = "norm", "gelu", "softmax", "quantize"
 ELEMENTWISE, GATHER, OTHER = "elementwise", "gather", "other"
-INT8, FP32, ATTENTION = "int8 matmul", "fp32 matmul", "attention"
+INT8, FP32, BLOCKS, ATTENTION = "int8 matmul", "fp32 matmul", "block matmul", "attention"
+BLOCKWISE = ("block8", "block4")  # dtypes of BLOCKS: unpacking 4 bits takes time of its own
 SWEPT = {
     "LayerNormalization": (NORM, "norm"),
     "SimplifiedLayerNormalization": (NORM, "norm"),
@@ -132,7 +133,7 @@ PRODUCTS = {
     "MatMulIntegerToFloat": INT8,
     "DynamicQuantizeMatMul": INT8,
     "MatMulInteger": INT8,
-    "MatMulNBits": INT8,
+    "MatMulNBits": BLOCKS,
 }
 # Nothing is copied: onnxruntime reuses the buffer, or a handful of integers is written.
 RENAMES = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Shape", "Constant"}
@@ -181,18 +182,29 @@ def _products(step: Step, inputs: Sequence[Value]) -> tuple[Work, ...]:
     output = step.outputs[0]
     columns = output.shape[-1] if output.shape else 1
     depth = left.shape[-2] if step.attribute("transA", 0) else left.shape[-1]
-    shared = len(right.shape) <= 2 or operator == "MatMulNBits"  # one matrix for all rows
+    blocks = PRODUCTS[operator] == BLOCKS
+    shared = len(right.shape) <= 2 or blocks  # one matrix for all rows
     rows = output.elements // max(1, columns)
     batch = 1 if shared else int(np.prod(output.shape[:-2], dtype=np.int64))
-    dtype = "int8" if PRODUCTS[operator] == INT8 else "fp32"
     moved = left.size_bytes + output.size_bytes + (0 if right.weight else right.size_bytes)
+    weight_bytes = right.size_bytes
+    if blocks:  # and their scales, and zero points where there are any
+        weight_bytes += sum(value.size_bytes for value in step.inputs[2:4] if value is not None)
+    dtype = _dtype(step)
     product = Product(
-        rows // max(1, batch), depth, columns, batch, dtype, right.weight, right.size_bytes, moved
+        rows // max(1, batch), depth, columns, batch, dtype, right.weight, weight_bytes, moved
     )
     if operator == "DynamicQuantizeMatMul":
         moved = left.size_bytes + left.elements  # floats read, bytes written
         return product, Swept("quantize", left.elements, moved)
     return (product,)
+
+
+def _dtype(step: Step) -> str:
+    kind = PRODUCTS[step.node.op_type]
+    if kind == BLOCKS:
+        return f"block{step.attribute('bits', 4)}"
+    return "int8" if kind == INT8 else "fp32"
 
 
 def _heads(step: Step) -> Heads:

@@ -13,7 +13,7 @@ from edge_lra.errors import EdgeError
 from edge_lra.profile.estimate import memory
 from edge_lra.profile.estimate.assumptions import list_assumptions
 from edge_lra.profile.estimate.calibration import Calibration, calibrate, default_calibration
-from edge_lra.profile.estimate.costs import Cost, costs_of
+from edge_lra.profile.estimate.costs import BLOCKWISE, Cost, Product, costs_of
 from edge_lra.profile.estimate.inputs import adapter_values, check_shapes, token_values
 from edge_lra.profile.estimate.optimized import optimize
 from edge_lra.profile.estimate.rates import (
@@ -46,6 +46,12 @@ class Counted:
     def set_mib(self) -> float:
         """Weights that a run streams."""
         return sum(cost.weight_bytes for cost in self.costs) / 2**20
+
+    @property
+    def blockwise(self) -> list[str]:
+        """Dtypes of its products of weights in blocks."""
+        parts = [part for cost in self.costs for part in cost.work if isinstance(part, Product)]
+        return [dtype for dtype in BLOCKWISE if any(part.dtype == dtype for part in parts)]
 
 
 def count(bundle: Path, shapes: Sequence[Shape], adapter: str | None = None) -> list[Counted]:
@@ -109,7 +115,11 @@ def estimate(
         peak,
         None if ram_mib is None else peak[1] <= USABLE * ram_mib,
         list_assumptions(
-            device, threads, calibration, [g for c in counted for g in c.walk.guessed]
+            device,
+            threads,
+            calibration,
+            [g for c in counted for g in c.walk.guessed],
+            counted[0].blockwise,
         ),
     )
 

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from edge_lra.profile.estimate.costs import BLOCKWISE
 from edge_lra.profile.estimate.micro import MICROSOFT, TinyGraph, seconds_per_run
+from edge_lra.quantize.blockwise import BLOCK
 
 WIDTH = 512  # of rows that are normalized, and of square weights
 HEADS = 8
@@ -19,21 +21,32 @@ def _floats(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
+def weight_bytes(dtype: str, width: int) -> int:
+    """Return what a weight of width x width takes: of blocks, packed integers and scales."""
+    if dtype in BLOCKWISE:
+        return width * (width // BLOCK) * (_packed_bytes(dtype) + 4)
+    return width * width * (1 if dtype == "int8" else 4)
+
+
+def _packed_bytes(dtype: str) -> int:
+    """Return the bytes of a block's integers."""
+    return BLOCK * int(dtype.removeprefix("block")) // 8
+
+
 def product_seconds(
     dtype: str, rows: int, set_mib: float, threads: int, width: int = WIDTH
 ) -> float:
     """Return what a product of (rows, width) with a weight of width x width takes.
 
     Args:
-        dtype: "int8" (its input's quantization included) or "fp32".
+        dtype: "int8" (its input's quantization included), "fp32", "block8" or "block4".
         rows: of the input.
         set_mib: all weights of the graph together; the run streams through them.
         threads: within an operator.
         width: of the weight.
     """
     graph = TinyGraph()
-    bytes_each = width * width * (1 if dtype == "int8" else 4)
-    count = max(1, round(set_mib * 2**20 / bytes_each))
+    count = max(1, round(set_mib * 2**20 / weight_bytes(dtype, width)))
     x = graph.input(_floats(rows, width))
     for _ in range(count):
         if dtype == "int8":
@@ -41,10 +54,21 @@ def product_seconds(
             weight = graph.weight("int8", width, width)
             inputs = [x, weight, scale, "", bias]
             x = graph.op("DynamicQuantizeMatMul", inputs, domain=MICROSOFT)
+        elif dtype in BLOCKWISE:
+            x = _block_product(graph, dtype, x, width)
         else:
             x = graph.op("MatMul", [x, graph.weight("float32", width, width)])
     graph.output(x, "float32", rows, width)
     return seconds_per_run(graph, threads) / count
+
+
+def _block_product(graph: TinyGraph, dtype: str, x: str, width: int) -> str:
+    """Add a product as the schemes of edge_lra.quantize write it; return its output."""
+    blocks, packed = width // BLOCK, _packed_bytes(dtype)
+    weight = graph.weight("uint8", width, blocks, packed)
+    inputs = [x, weight, graph.weight("float32", width * blocks)]
+    sizes = {"K": width, "N": width, "bits": packed * 8 // BLOCK, "block_size": BLOCK}
+    return graph.op("MatMulNBits", inputs, domain=MICROSOFT, accuracy_level=4, **sizes)
 
 
 def attention_seconds(tokens: int, size: int, masked: bool, threads: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from edge_lra.profile.estimate.costs import PRODUCTS, RENAMES
+from edge_lra.profile.estimate.costs import BLOCKS, PRODUCTS, RENAMES
 from edge_lra.profile.estimate.shapes import Step, Walk
 
 # Resident once Python, numpy, onnxruntime and edge_lra.runner are imported, and what a session
@@ -63,11 +63,7 @@ def _root(name: str, aliases: Mapping[str, str]) -> str:
 
 def peak_rss_mib(walk: Walk) -> tuple[float, float, float]:
     """Return low, middle and high of a process's peak: imports, session, weights, activations."""
-    packed = sum(
-        step.inputs[1].size_bytes
-        for step in walk.steps
-        if step.node.op_type in PRODUCTS and step.inputs[1] is not None and step.inputs[1].weight
-    )
+    packed = sum(map(_packed_bytes, walk.steps))
     activations = planned_bytes(walk)
     rows = [_gathered(step) for step in walk.steps if step.node.op_type == "Gather"]
 
@@ -77,6 +73,15 @@ def peak_rss_mib(walk: Walk) -> tuple[float, float, float]:
         return IMPORTS_MIB + SESSION_MIB[end] + bytes_ / 2**20
 
     return total(0), total(1), total(2)
+
+
+def _packed_bytes(step: Step) -> int:
+    """Return a product's prepacked weight; of blocks, with scales and as many sums beside them."""
+    kind, weight = PRODUCTS.get(step.node.op_type), step.inputs[1] if step.inputs[1:] else None
+    if kind is None or weight is None or not weight.weight:
+        return 0
+    scale = step.inputs[2] if kind == BLOCKS else None
+    return weight.size_bytes + (2 * scale.size_bytes if scale is not None else 0)
 
 
 def _gathered(step: Step) -> tuple[int, int]:

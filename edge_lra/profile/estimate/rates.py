@@ -8,15 +8,22 @@ times add up.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from edge_lra.device import Cluster, Device
 from edge_lra.errors import EdgeError
 from edge_lra.profile.estimate.calibration import Calibration
-from edge_lra.profile.estimate.costs import Cost, Heads, Product, Swept
+from edge_lra.profile.estimate.costs import BLOCKWISE, Cost, Heads, Product, Swept
 
 CACHED_BYTES = 1 << 20  # activations of a node that a device's caches are taken to hold
+
+
+# With one of these, block products keep their ratio to int8's, which uses the same instructions.
+DOT_PRODUCTS = frozenset({"asimddp", "avx_vnni", "avx512_vnni", "avx2"})
+# Without, onnxruntime multiplies blocks by plain loops: how many times longer than in float32, as
+# found on Cortex-A53 and A72, and in a browser's WebAssembly.
+SLOWER_ARM, SLOWER_WASM = (5.0, 30.0), (8.0, 27.0)
 
 
 class Rates(Protocol):
@@ -88,7 +95,9 @@ class Guess:
         copy_factor: bytes read a second over the bytes a measured copy moves (counted once).
         theory_share: of the theoretical bandwidth, where no copy was measured.
         overlap: as in the module's formula; None for the calibration's.
-        slack: factor on all that is not multiplying or streaming.
+        slack: factor on all that is not multiplying or streaming, and on block products where
+            they keep their ratio to int8's.
+        slower: place between the ends of `slower_blocks`, which are multiplied: 0 to 1.
     """
 
     peak_share: float
@@ -96,12 +105,13 @@ class Guess:
     theory_share: float
     overlap: float | None
     slack: float
+    slower: float
 
 
 # From well-tuned wide cores to in-order ones that share their memory with a display.
-LOW = Guess(0.90, 2.0, 0.80, 1.0, 0.7)
-MIDDLE = Guess(0.70, 1.5, 0.50, None, 1.0)
-HIGH = Guess(0.45, 1.0, 0.30, 0.0, 2.0)
+LOW = Guess(0.90, 2.0, 0.80, 1.0, 0.7, 0.0)
+MIDDLE = Guess(0.70, 1.5, 0.50, None, 1.0, 0.5)
+HIGH = Guess(0.45, 1.0, 0.30, 0.0, 2.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -143,13 +153,24 @@ class SheetRates:
 
     def _part(self, part: Product | Heads | Swept) -> float:
         known = self.calibration
-        dtype = part.dtype if isinstance(part, Product) else "fp32"
+        dtype, kernel, factor = self._scaled_by(part)
         ratio = known.best_macs_per_s(dtype) / self.rate_macs_per_s(dtype)
-        compute = _alone_s(known, part, 0.0) * ratio
-        if not isinstance(part, Product):
-            compute *= self.guess.slack
+        compute = factor * ratio * _alone_s(known, kernel, 0.0)
         compute *= known.slowdown(_kind(part), self.speedup(dtype))
         return self._together(compute, self._moved_bytes(part) / (self.bandwidth_gb_s * 1e9))
+
+    def _scaled_by(
+        self, part: Product | Heads | Swept
+    ) -> tuple[str, Product | Heads | Swept, float]:
+        """Return whose rate of the data sheet scales a part, what is calibrated, and a factor."""
+        if not isinstance(part, Product):
+            return "fp32", part, self.guess.slack
+        if part.dtype not in BLOCKWISE:
+            return part.dtype, part, 1.0
+        slower = slower_blocks(self.device)
+        if slower is None:
+            return "int8", part, self.guess.slack
+        return "fp32", replace(part, dtype="fp32"), between(slower, self.guess.slower)
 
     def _together(self, compute: float, memory: float) -> float:
         overlap = self.calibration.overlap if self.guess.overlap is None else self.guess.overlap
@@ -167,6 +188,21 @@ class SheetRates:
             for _ in range(cluster.cores)
         ]
         return sum(rates[: self.threads]) / rates[0]
+
+
+def slower_blocks(device: Device) -> tuple[float, float] | None:
+    """Return how many times longer than in float32 block products take, at least and at most.
+
+    None where the fastest core has dot products: there they are scaled from int8's.
+    """
+    if DOT_PRODUCTS & set(device.clusters[0].features):
+        return None
+    return SLOWER_WASM if device.arch.startswith("wasm") else SLOWER_ARM
+
+
+def between(ends: tuple[float, float], place: float) -> float:
+    """Return the factor at a place (0 to 1) between two, as far from one as from the other."""
+    return float(ends[0] * (ends[1] / ends[0]) ** place)
 
 
 def peak_macs_per_s(cluster: Cluster, dtype: str) -> float:
