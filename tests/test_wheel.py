@@ -103,7 +103,7 @@ def test_a_device_profiles_and_verifies(device: Path, bundle: Path, tmp_path: Pa
     command = (device / "edge-lra", "profile", bundle, "--runs", "3", "--json", "-")
     done = run(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["measured"]["operators"]
+    assert json.loads(done.stdout)["entries"][0]["measured"]["operators"]
     done = run(device / "edge-lra", "verify", bundle, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 

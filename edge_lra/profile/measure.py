@@ -74,7 +74,7 @@ def measure(
     """
     paths = [Path(bundle), *([Path(against)] if against is not None else [])]
     plan = Plan(
-        tuple(shapes or default_shapes(paths)),
+        tuple(default_shapes(paths) if shapes is None else shapes),
         threads,
         runs,
         budget_s,

@@ -72,7 +72,8 @@ def values(kind: str, option: str) -> list[Value]:
     factory = field.default_factory
     default = field.default if factory is dataclasses.MISSING else factory()
     unsaid = label_of(default, words)
-    labels = [*words, *dict.fromkeys(_labels(_hint(kind, option)))]
+    # typing keeps one of two equal unions: their order is that of the first that was imported.
+    labels = [*words, *sorted(set(_labels(_hint(kind, option))), key=list(GENERAL).index)]
     if option in NAMES:
         return [Value(kind, option, "a name", verdict(kind, option, "a text"), True)]
     if words:

@@ -216,7 +216,7 @@ def test_a_wrong_argument_is_refused_by_name(
 @pytest.mark.parametrize(
     ("option", "known"),
     [
-        (("--quantize", "int3"), "int8, none"),
+        (("--quantize", "int3"), "int8, int8-weight-only, int4, none"),
         (("--task", "chat"), "sequence-classification"),
         (("--sites", "some"), "adapter, all-linear"),
         (("--log-level", "loud"), "'info'"),
@@ -235,7 +235,7 @@ def test_an_unknown_value_lists_the_known_ones(
         ("name = ", "edge-lra.toml: found"),
         ("nam = 'x'", "found key 'nam', expected one of name, model"),
         ("model = 3", "model: found 3, expected a text"),
-        ("quantize = 'int3'", "quantize: found 'int3', expected one of int8, none"),
+        ("quantize = 'int3'", "quantize: found 'int3', expected one of int8, int8-weight-only, "),
         ("task = 'chat'", "task: found 'chat', expected one of"),
         ("[gates]\nkl = 1", "found key 'kl', expected one of kl_mean"),
         ("[limits]\nspeed = 1", "found key 'speed', expected one of p50_ms"),

@@ -127,8 +127,8 @@ def test_what_a_bundle_gives(tiny: Path) -> None:
     assert proof["reports"][0]["source"] == "t.txt"
     assert document("inspect", "b.edge")["kind"] == "bundle"
     shapes = ("--shape", "1x4", "--shape", "2x4", "--runs", "3")
-    assert document("profile", "b.edge", *shapes)["against"] is None
-    assert len(document("profile", "b.edge", *shapes, "--against", "b.edge")["p50_ratios"]) == 2
+    assert document("profile", "b.edge", *shapes)["ratios"] == []
+    assert len(document("profile", "b.edge", *shapes, "--against", "b.edge")["ratios"]) == 2
     found = document("adapter", "add", "b.edge", "two=adapter")
     assert len(found["manifest"]["fidelity"]["reports"]) == 2
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -32,6 +33,7 @@ from edge_lra.transport.sysroot import Sysroot, find_sysroot
 
 PACKAGE = Path(edge_lra.__file__).parent
 FOLDER = PACKAGE.parent / ".cache" / "arm64"
+MANIFEST: dict[str, Any] = {"golden": {"kernel_spread": 0.0}}
 CORES = {"cortex-a53": "SMLAL (8 bits)", "cortex-a76": "UDOT", "neoverse-v1": "UMMLA (SVE)"}
 TINY_PRODUCTS = 14  # 2 layers of q, k, v, output, up, and down in two groups
 
@@ -204,26 +206,28 @@ def case(exact: list[list[float]], recorded: list[list[float]]) -> Case:
 
 def test_a_flipped_label_counts_only_beyond_the_allowed_error() -> None:
     cases = [case([[0.0, 1.0], [0.0, 0.1]], [[0.0, 0.9], [0.0, 0.1]])]
-    assert compare(cases, [{"logits": np.array([[0.0, 1.0], [0.1, 0.0]])}], {}).decided == 1
-    flipped = compare(cases, [{"logits": np.array([[1.0, 0.0], [0.0, 0.1]])}], {})
+    assert compare(cases, [{"logits": np.array([[0.0, 1.0], [0.1, 0.0]])}], MANIFEST).decided == 1
+    flipped = compare(cases, [{"logits": np.array([[1.0, 0.0], [0.0, 0.1]])}], MANIFEST)
     assert (flipped.decided, flipped.agreed) == (1, 0)
 
 
 def test_independent_labels_are_choices_of_their_own() -> None:
     cases = [case([[2.0, -2.0]], [[2.0, -2.0]])]
-    manifest = {"problem_type": "multi_label_classification"}
+    manifest = MANIFEST | {"problem_type": "multi_label_classification"}
     found = compare(cases, [{"logits": np.array([[2.0, 2.0]])}], manifest)
     assert (found.decided, found.agreed) == (2, 1)
 
 
 def test_a_number_to_predict_is_no_choice() -> None:
     cases = [case([[2.0, -2.0]], [[2.0, -2.0]])]
-    found = compare(cases, [{"logits": np.array([[2.0, -2.0]])}], {"problem_type": "regression"})
+    found = compare(
+        cases, [{"logits": np.array([[2.0, -2.0]])}], MANIFEST | {"problem_type": "regression"}
+    )
     assert found == Comparison(cases=1)
 
 
 def test_nan_is_not_close() -> None:
-    found = compare([case([[1.0]], [[1.0]])], [{"logits": np.array([[np.nan]])}], {})
+    found = compare([case([[1.0]], [[1.0]])], [{"logits": np.array([[np.nan]])}], MANIFEST)
     assert not found.is_close
     assert Comparison(**asdict(found)).cases == 1
 
