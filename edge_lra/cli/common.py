@@ -33,6 +33,7 @@ EXTRAS = {
             "peft",
             "huggingface_hub",
             "gguf",
+            "threadpoolctl",
         ),
         "export",
     ),
