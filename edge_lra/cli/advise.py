@@ -117,5 +117,12 @@ def show(advice: Advice) -> None:
     for trial in advice.trials:
         if trial.refused:
             console.print(f"{' '.join(trial.candidate.options())}: {trial.refused}", markup=False)
+    doubts = [t.entry.measured for t in advice.trials if t.entry and t.entry.measured]
+    shared = sum(any("other programs" in w for w in found.warnings) for found in doubts)
+    if shared:
+        console.print(
+            f"\n{shared} of {len(doubts)} were measured while other programs had the core: their "
+            "latencies are too long; ask again on an idle machine"
+        )
     console.print("\nerror: relative L2 distance of the outputs from the float model's")
     console.print(f"\n    {advice.command}", markup=False, soft_wrap=True)

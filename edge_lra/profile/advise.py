@@ -198,7 +198,11 @@ def mixes(
 
 
 def slower_layers(trial: Trial, trials: Sequence[Trial]) -> tuple[int, ...]:
-    """Return the layers that took longer than in the float bundle of the same mode."""
+    """Return the layers that took longer than in the float bundle of the same mode.
+
+    None where they are half of all or more: then the scheme does not pay, and float32 is tried
+    anyhow.
+    """
     exact = next(
         (t for t in trials if t.candidate == Candidate(trial.candidate.mode, "none")), None
     )
@@ -207,12 +211,13 @@ def slower_layers(trial: Trial, trials: Sequence[Trial]) -> tuple[int, ...]:
     ):
         return ()
     float_ms = {layer.name: layer.mean_ms for layer in exact.entry.measured.layers}
-    return tuple(
+    layers = [x for x in trial.entry.measured.layers if x.name.startswith("layer ")]
+    slower = tuple(
         int(layer.name.removeprefix("layer "))
-        for layer in trial.entry.measured.layers
-        if layer.name.startswith("layer ")
-        and layer.mean_ms > float_ms.get(layer.name, float("inf"))
+        for layer in layers
+        if layer.mean_ms > float_ms.get(layer.name, float("inf"))
     )
+    return slower if 2 * len(slower) < len(layers) else ()
 
 
 def choose(trials: Sequence[Trial]) -> Advice:

@@ -63,6 +63,12 @@ def test_layers_that_are_slower_than_in_float_are_kept_in_float() -> None:
     assert mix.keep_float == ("*encoder.layer.1.*",) and "slower" in mix.why
 
 
+def test_a_scheme_that_is_slower_in_most_layers_is_not_mixed() -> None:
+    exact = with_layers(trial("none", 20, 90, 0.0), [4.0, 4.0, 4.0])
+    rounded = with_layers(trial("int4", 30, 19, 0.1), [5.0, 5.0, 2.0])
+    assert list(mixes([exact, rounded], {}, "encoder.layer.{i}.")) == []
+
+
 def test_the_layer_that_hurts_most_is_kept_in_float_where_a_gate_failed() -> None:
     refused = Trial(Candidate("factored", "int4"), refused="found kl_mean 1")
     (mix,) = mixes([refused], {refused.candidate: (2, 0, 1)}, "encoder.layer.{i}.")
