@@ -36,13 +36,15 @@ class Extracted:
 
     Attributes:
         rank: of the factors.
-        kept_energy: share of the squared difference that they hold.
+        kept_energy: share of the squared difference D that they hold.
+        error: ||D - D_rank|| / ||D||, the relative output error of inputs in no direction.
         relative_change: ||tuned - base|| / ||base||.
     """
 
     module: str
     rank: int
     kept_energy: float
+    error: float
     relative_change: float
 
 
@@ -221,6 +223,7 @@ def difference(
         name.removesuffix(".weight"),
         rank,
         found.kept_energy(rank),
+        found.error(rank),
         math.sqrt(found.energy / norm) if norm else math.inf,
     )
     return found, entry

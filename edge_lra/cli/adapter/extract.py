@@ -15,6 +15,7 @@ from edge_lra.cli.export import progress_bar
 COLUMNS = {
     "rank": ("rank", "d"),
     "kept_energy": ("kept energy", ".3f"),
+    "error": ("error", ".3f"),
     "relative_change": ("change", ".2e"),
 }
 

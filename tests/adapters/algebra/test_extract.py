@@ -107,6 +107,7 @@ def test_an_energy_chooses_the_rank_of_each_site(tmp_path: Path) -> None:
     ranks = {entry.module.rpartition(".")[2]: entry.rank for entry in result.report}
     assert ranks == {"query": 2, "value": 5}
     assert all(entry.kept_energy >= 0.9999 for entry in result.report)
+    assert all(0 <= entry.error <= 0.01 for entry in result.report)
 
 
 def test_equal_or_different_models_are_refused(tmp_path: Path) -> None:
