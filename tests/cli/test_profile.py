@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-import edge_lra.cli.profile as command
 from edge_lra.cli import main
 from edge_lra.pipeline import ExportRequest, export
 from edge_lra.profile.result import Profile
@@ -81,7 +81,7 @@ def test_wrong_numbers_on_an_emulated_core_fail_the_command(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, passed: bool, code: int
 ) -> None:
     found = Profile((entry(emulated=emulated(passed=passed)),))
-    monkeypatch.setattr(command, "run", lambda *_: found)
+    monkeypatch.setattr(sys.modules["edge_lra.cli.profile"], "run", lambda *_: found)
     result = run(bundle)
     assert result.exit_code == code
     assert ("do not ship it there" in result.stderr) is not passed
