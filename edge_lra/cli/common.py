@@ -7,7 +7,9 @@ import errno
 import json
 import logging
 import math
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -52,13 +54,34 @@ class EdgeGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command and translate its errors."""
         try:
-            return super().invoke(ctx)
+            with ending_in_order():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
             if ctx.meta.get(DEBUG):
                 raise
             raise explain(error) from error
+
+
+@contextlib.contextmanager
+def ending_in_order() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: scratch folders and what it started go with it.
+
+    Python's own way is to stop at once, which leaves an emulator running and its files behind.
+    """
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Shown(click.ClickException):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,8 @@ SWEEP = "Numbers of threads to try besides. Repeatable."
 ESTIMATE = "Emulate nothing; beside a measurement here, tell the estimate's error."
 ADVISE = "Try the project's schemes and modes and name the one to take."
 LIMIT = "p50_ms=50, say; exit 3 when it is exceeded. Repeatable."
+
+OF_MEASUREMENTS = ("trace", "sweep", "runs", "budget")  # nothing else has a use for them
 
 
 class ShapeType(ShapeBase):
@@ -66,12 +68,10 @@ POSITIVE = click.IntRange(min=1)
     type=ShapeType(),
     multiple=True,
     metavar="1x128",
-    help="Texts x tokens. Repeatable.",
+    help=SHAPE,
 )
 @click.option("--threads", type=POSITIVE, default=1, show_default=True)
-@click.option(
-    "--sweep", type=POSITIVE, multiple=True, metavar="N", help="Threads to try besides. Repeatable."
-)
+@click.option("--sweep", type=POSITIVE, multiple=True, metavar="N", help=SWEEP)
 @click.option("--runs", type=POSITIVE, help="Timed runs a shape; as many as the median needs.")
 @click.option("--budget", type=click.FloatRange(0, min_open=True), help="Seconds for them; 20.")
 @click.option("--against", type=FILE, metavar="B2", help="Another bundle, in turns.")
@@ -92,12 +92,33 @@ def profile(bundle: Path | None, json_to: str | None, **options: Any) -> None:
     if options["advise"]:
         advise_project(bundle, config, options, json_to)
         return
+    check_places({"html": options["html"], "trace": options["trace"], "json": json_to})
     found = run(make_study(find_bundle(bundle, config.folder), config, options), options)
     if write_json(found.to_json(), json_to):
         show(found, options)
+    check_emulations(found)  # first: wrong results matter more than slow ones
     for entry in found.entries:
         check_limits(entry, {**config.limits, **limits})
-    check_emulations(found)
+
+
+def check_places(places: Mapping[str, Path | str | None]) -> None:
+    """Refuse two documents in one file: the last would take the others' place.
+
+    Args:
+        places: where each option writes; None where it was not given.
+
+    Raises:
+        EdgeError: names both options.
+    """
+    taken: dict[Path, str] = {}
+    for name, place in places.items():
+        if place is None or str(place) == "-":
+            continue
+        other = taken.setdefault(Path(place).resolve(), name)
+        if other != name:
+            raise EdgeError(
+                f"--{name} {place}: found the file of --{other}, expected one of its own"
+            )
 
 
 def make_study(bundle: Path, config: Config, options: dict[str, Any]) -> Study:
@@ -106,7 +127,7 @@ def make_study(bundle: Path, config: Config, options: dict[str, Any]) -> Study:
     from edge_lra.profile.study import Study
 
     named = options["devices"] or (
-        (config.device,) if config.device and not options["target"] else ()
+        (config.device,) if config.device and options["target"] is None else ()
     )
     return Study(
         bundle,
@@ -131,11 +152,12 @@ def run(study: Study, options: dict[str, Any]) -> Profile:
         check_html(options["html"])
     if options["trace"]:
         check_target(options["trace"])
-        if not is_measured(study):
-            raise EdgeError(
-                "--trace: found only devices that are emulated or estimated, expected a "
-                "measurement; give a --target, or leave --device out"
-            )
+    asked = [name for name in OF_MEASUREMENTS if options[name]]
+    if asked and not is_measured(study):
+        raise EdgeError(
+            f"--{asked[0]}: found only devices that are emulated or estimated, expected a "
+            "measurement; give a --target, or --device host for this machine"
+        )
     with stages() as (stage, progress):
         found = run_study(study, stage, progress)
     if options["html"]:

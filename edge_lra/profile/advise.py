@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edge_lra.errors import EdgeError, FidelityError, GateError
+from edge_lra.errors import EdgeError, FidelityError
 from edge_lra.inputs import ExportRequest, Progress, read_inputs
 from edge_lra.profile.result import Entry
 from edge_lra.quantize import SCHEMES
@@ -161,8 +161,6 @@ def _try(
         bundle = export(varied)
     except FidelityError as error:
         worst[candidate] = error.worst_layers
-        return Trial(candidate, refused=str(error))
-    except GateError as error:
         return Trial(candidate, refused=str(error))
     except EdgeError as error:
         return Trial(candidate, refused=str(error))

@@ -85,7 +85,7 @@ def _request(
     if not products and not manifest["golden"]["count"]:
         raise EdgeError(
             f"{path}: found no integer product and no golden case, expected something to compare; "
-            "export it without --no-verify"
+            "export it without --no-verify, or give --estimate"
         )
     request, exact = make_request(path, products)
     place = transport.push(path)

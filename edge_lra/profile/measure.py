@@ -16,7 +16,7 @@ from edge_lra.errors import EdgeError
 from edge_lra.profile.activations import planned_peak_mib
 from edge_lra.profile.compare import compare_on
 from edge_lra.profile.doubts import doubts
-from edge_lra.profile.memory import read_memory
+from edge_lra.profile.memory import as_the_system_saw, read_memory
 from edge_lra.profile.plan import BUDGET_S, WARMUP, Plan, Session
 from edge_lra.profile.result import (
     Entry,
@@ -258,6 +258,7 @@ def _read_memory(
     largest = max(found, key=lambda answer: float(answer["memory"]["peak_rss_mib"]))
     memory, doubt = read_memory(largest["memory"], (unpacked or {}).get("anonymous_mib"))
     session.warnings += doubt
+    memory = as_the_system_saw(memory, largest.get("process_mib"))
     return replace(memory, shape=largest["shape"])
 
 

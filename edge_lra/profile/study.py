@@ -76,11 +76,13 @@ def run_study(
     Raises:
         EdgeError: a device, a target, a bundle or a number does not do.
     """
-    if study.target and len(study.devices) > 1:
+    if study.target is None and study.keep:
+        raise EdgeError("--keep: found no --target, expected one; here is nothing to leave behind")
+    if study.target is not None and len(study.devices) > 1:
         raise EdgeError(
             f"--target: found {len(study.devices)} devices for it, expected one; leave out --device"
         )
-    if study.target and study.estimate:
+    if study.target is not None and study.estimate:
         raise EdgeError(
             "--estimate: found a --target, expected none; it estimates from data sheets"
         )
@@ -90,7 +92,7 @@ def run_study(
     Plan(shapes, study.threads, study.runs, study.budget_s, study.warmup, study.adapter)
     for path in study.bundles:
         check_bundle(path, shapes)
-    if study.target:
+    if study.target is not None:
         way = open_target(study.target, study.keep, progress)
         return _on_target(study, devices[0] if devices else None, way, stage)
     devices = devices or [load_device(HOST)]
@@ -102,7 +104,7 @@ def run_study(
 
 def is_measured(study: Study) -> bool:
     """Say whether anything of a study will be measured."""
-    if study.target or not study.devices:
+    if study.target is not None or not study.devices:
         return True
     return any(is_here(load_device(name, study.devices_folder)) for name in study.devices)
 

@@ -105,6 +105,16 @@ def test_ctrl_c_in_mid_export_leaves_nothing(tmp_path: Path, sign: str) -> None:
     assert names(tmp_path) == []
 
 
+def test_a_terminated_export_leaves_nothing(tmp_path: Path) -> None:
+    process = export(tmp_path)
+    freeze(process, tmp_path, half_written)
+    process.terminate()
+    process.send_signal(signal.SIGCONT)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert names(tmp_path) == []
+
+
 @pytest.mark.parametrize("sign", SIGNS)
 def test_a_killed_export_leaves_no_bundle_and_the_next_one_clears_up(
     tmp_path: Path, sign: str

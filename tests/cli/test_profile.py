@@ -61,10 +61,40 @@ def test_a_limit_on_what_was_not_measured_is_refused(bundle: Path) -> None:
     )
 
 
-def test_a_trace_of_nothing_measured_is_refused_before_any_work(bundle: Path) -> None:
-    result = run(bundle, "--device", "rpi5", "--trace", "t.json")
-    assert result.exit_code == 1 and "--trace: found only devices" in result.stderr
+@pytest.mark.parametrize(
+    "option", [("--trace", "t.json"), ("--sweep", "2"), ("--runs", "3"), ("--budget", "1")]
+)
+def test_what_only_a_measurement_uses_is_refused_before_any_work(
+    bundle: Path, option: tuple[str, str]
+) -> None:
+    result = run(bundle, "--device", "rpi5", *option)
+    assert result.exit_code == 1 and f"{option[0]}: found only devices" in result.stderr
     assert not Path("t.json").exists()
+
+
+def test_files_to_keep_need_a_target_to_keep_them(bundle: Path) -> None:
+    result = run(bundle, "--keep", "--runs", "1")
+    assert result.exit_code == 1 and "--keep: found no --target" in result.stderr
+
+
+def test_an_empty_target_is_not_this_machine(bundle: Path) -> None:
+    result = run(bundle, "--target", "", "--runs", "1")
+    assert result.exit_code == 1 and "--target: found ''" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--trace", "--json"])
+def test_two_documents_are_not_written_to_one_file(bundle: Path, option: str) -> None:
+    result = run(bundle, "--html", "p", option, "./p", "--runs", "1")
+    assert result.exit_code == 1 and "p: found the file of --html" in result.stderr
+    assert not Path("p").exists()
+
+
+def test_wrong_numbers_are_told_before_a_limit_that_cannot_be_held(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Profile((entry(emulated=emulated(passed=False)),))
+    monkeypatch.setattr(sys.modules["edge_lra.cli.profile"], "run", lambda *_: found)
+    assert run(bundle, "--limit", "p99_ms=1").exit_code == 3
 
 
 def test_a_missing_emulator_is_told_with_the_command_that_sets_it_up(

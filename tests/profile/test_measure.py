@@ -159,6 +159,19 @@ def test_one_lost_answer_does_not_end_the_rest(bundle: Path) -> None:
     assert kept.start.cold_s is not None and kept.operators and kept.sweep
 
 
+class Watched(Local):
+    """A device whose system tells more of the process than the process does."""
+
+    def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        seen = {"process_mib": {"peak_rss": 1e6, "meminfo_pss": 7.0}}
+        return super().run(request) | (seen if request["what"] == "measure" else {})
+
+
+def test_memory_that_the_system_saw_from_outside_counts(bundle: Path) -> None:
+    memory = measure_on(Watched(), str(bundle), PLAN).memory
+    assert memory.peak_rss_mib == 1e6 and memory.steady_pss_mib == 7
+
+
 def test_a_target_that_never_answers_is_an_error(bundle: Path) -> None:
     with pytest.raises(EdgeError, match="the connection was lost"):
         measure_on(Dropping(drops_at=2), str(bundle), PLAN)

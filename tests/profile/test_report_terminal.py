@@ -109,6 +109,13 @@ def test_an_estimate_is_a_range_and_says_what_it_is() -> None:
     assert "one of 4 Cortex-A76" in text and "2 more, in --html and --json" in text
 
 
+def test_an_estimate_beside_a_measurement_rests_on_no_data_sheet() -> None:
+    both = profiles.entry(measured=profiles.measured(), estimated=profiles.estimated())
+    text = shown(profiles.profile(both))
+    assert "Estimated for this machine from its kernels' times, 1 thread; not measured" in text
+    assert "data sheet" not in text
+
+
 def test_a_bundle_that_does_not_fit_is_said_so() -> None:
     text = shown(profiles.profile(profiles.entry(estimated=profiles.estimated(fits=False))))
     assert "DOES NOT FIT" in text

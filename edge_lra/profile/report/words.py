@@ -67,8 +67,10 @@ def executed_on(emulated: Emulation) -> str:
 
 
 def estimated_for(entry: Entry, estimated: Estimate) -> str:
-    """Say what it was computed for."""
+    """Say what it was computed for, and from what."""
     threads = count(estimated.threads, "thread")
+    if entry.measured:  # only this machine gets both, and its kernels were timed
+        return f"Estimated for this machine from its kernels' times, {threads}; not measured"
     return f"Estimated for {entry.device_title} from its data sheet, {threads}; not measured"
 
 
