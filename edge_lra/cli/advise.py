@@ -24,6 +24,7 @@ REFUSED = {
     "sweep": "--sweep",
     "limits": "--limit",
     "adapter": "--adapter",
+    "estimate": "--estimate",
 }
 
 
@@ -83,6 +84,8 @@ def check_options(bundle: Path | None, config: Config, options: dict[str, Any]) 
     for key, name in REFUSED.items():
         if options[key]:
             raise EdgeError(f"--advise: found {name}, expected none; profile the bundle afterwards")
+    if options["keep"] and not options["target"]:
+        raise EdgeError("--keep: found no --target, expected one; it is what stays there")
     if len(options["devices"]) > 1:
         raise EdgeError("--advise: found several devices, expected one; ask for each by itself")
 

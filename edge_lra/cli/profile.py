@@ -85,7 +85,6 @@ POSITIVE = click.IntRange(min=1)
 def profile(bundle: Path | None, json_to: str | None, **options: Any) -> None:
     """Measure a bundle here or on a target; execute and estimate it for other devices."""
     from edge_lra.config import load_config
-    from edge_lra.profile.result import check_limits
 
     limits = read_limits(options["limits"])
     config = load_config(Path.cwd())
@@ -93,12 +92,13 @@ def profile(bundle: Path | None, json_to: str | None, **options: Any) -> None:
         advise_project(bundle, config, options, json_to)
         return
     check_places({"html": options["html"], "trace": options["trace"], "json": json_to})
-    found = run(make_study(find_bundle(bundle, config.folder), config, options), options)
+    study = make_study(find_bundle(bundle, config.folder), config, options)
+    check_known(study, {**config.limits, **limits})
+    found = run(study, options)
     if write_json(found.to_json(), json_to):
         show(found, options)
     check_emulations(found)  # first: wrong results matter more than slow ones
-    for entry in found.entries:
-        check_limits(entry, {**config.limits, **limits})
+    check_all(found, {**config.limits, **limits})
 
 
 def check_places(places: Mapping[str, Path | str | None]) -> None:
@@ -119,6 +119,42 @@ def check_places(places: Mapping[str, Path | str | None]) -> None:
             raise EdgeError(
                 f"--{name} {place}: found the file of --{other}, expected one of its own"
             )
+
+
+def check_known(study: Study, limits: Mapping[str, float]) -> None:
+    """Refuse limits on what nothing will measure, before any work.
+
+    Raises:
+        EdgeError: names the limit.
+    """
+    from edge_lra.profile.result import ESTIMATED_LIMITS
+    from edge_lra.profile.study import is_measured
+
+    odd = [name for name in limits if name not in ESTIMATED_LIMITS]
+    if odd and not is_measured(study):
+        raise EdgeError(
+            f"limit {odd[0]}: found only devices that are emulated or estimated, expected a "
+            f"measurement; give a --target, or limit {', '.join(ESTIMATED_LIMITS)}"
+        )
+
+
+def check_all(found: Profile, limits: Mapping[str, float]) -> None:
+    """Hold every entry against the limits, and tell all that exceed them.
+
+    Raises:
+        EdgeError: a limit on what was not measured.
+        GateError: names every bundle, device and limit.
+    """
+    from edge_lra.profile.result import check_limits
+
+    lines = []
+    for entry in found.entries:
+        try:
+            check_limits(entry, limits)
+        except GateError as error:
+            lines.append(str(error))
+    if lines:
+        raise GateError("; ".join(lines))
 
 
 def make_study(bundle: Path, config: Config, options: dict[str, Any]) -> Study:

@@ -196,6 +196,7 @@ def measure_on(
             "not the device's own; give a --target"
         )
     host = host or transport.probe()
+    check_threads(plan, host, transport.target)
     session = Session(transport, progress)
     found = _run_shapes(session, place, plan)
     first = plan.shapes[0]
@@ -224,6 +225,19 @@ def measure_on(
         warnings=tuple(session.warnings),
         complete=session.complete,
     )
+
+
+def check_threads(plan: Plan, host: Host, target: str) -> None:
+    """Refuse more threads than cores: they would wait for each other.
+
+    Raises:
+        EdgeError: names the number.
+    """
+    for name, threads in (("threads", plan.threads), *(("sweep", n) for n in plan.sweep)):
+        if threads > host.cores:
+            raise EdgeError(
+                f"--{name}: found {threads}, expected at most the {host.cores} cores of {target}"
+            )
 
 
 def _run_shapes(session: Session, place: str, plan: Plan) -> list[dict[str, Any]]:
@@ -265,6 +279,8 @@ def _read_memory(
 def _sweep(session: Session, place: str, plan: Plan) -> tuple[Threads, ...]:
     if not plan.sweep:
         return ()
+    # The threads of the latencies above come first: they are what others are compared with.
+    plan = replace(plan, sweep=(plan.threads, *(n for n in plan.sweep if n != plan.threads)))
     request = plan.request("sweep", [place], plan.shapes[0]) | {"sweep": list(plan.sweep)}
     answer = session.ask("threads", request) or {"p50_ms": ()}
     return tuple(

@@ -363,6 +363,10 @@ LIMITS: dict[str, Callable[[Entry], float | None]] = {
 }
 
 
+# What is known without a measurement.
+ESTIMATED_LIMITS = ("p50_ms", "peak_rss_mib", "file_mib")
+
+
 def check_limits(entry: Entry, limits: Mapping[str, float]) -> None:
     """Hold a bundle on a device against limits.
 
@@ -378,7 +382,7 @@ def check_limits(entry: Entry, limits: Mapping[str, float]) -> None:
         if value is None:
             raise EdgeError(
                 f"limit {name}: was not measured on {entry.device_title}; give a --target, or "
-                "limit p50_ms, peak_rss_mib or file_mib"
+                f"limit {', '.join(ESTIMATED_LIMITS)}"
             )
         if not value <= limit:
             over.append(f"{name} {value:.4g} (limit {limit:g})")

@@ -56,9 +56,30 @@ def test_a_limit_holds_the_upper_end_of_an_estimate(bundle: Path) -> None:
 
 def test_a_limit_on_what_was_not_measured_is_refused(bundle: Path) -> None:
     result = run(bundle, "--device", "rpi5", "--estimate", "--limit", "p99_ms=1000")
-    assert result.exit_code == 1 and "limit p99_ms: was not measured on Raspberry Pi 5" in (
-        result.stderr
-    )
+    assert result.exit_code == 1
+    assert "limit p99_ms: found only devices that are emulated or estimated" in result.stderr
+
+
+def test_every_device_over_a_limit_is_told(bundle: Path) -> None:
+    devices = ("--device", "rpi5", "--device", "rpi4", "--estimate")
+    result = run(bundle, *devices, "--limit", "p50_ms=0.000001")
+    assert result.exit_code == 3
+    assert "Raspberry Pi 5" in result.stderr and "Raspberry Pi 4" in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--threads", "--sweep"])
+def test_more_threads_than_cores_are_refused(bundle: Path, option: str) -> None:
+    result = run(bundle, option, "4096")
+    assert result.exit_code == 1 and f"{option}: found 4096, expected at most" in result.stderr
+
+
+def test_a_sweep_begins_with_the_threads_of_the_latencies(bundle: Path) -> None:
+    result = run(bundle, "--runs", "3", "--sweep", "2", "--json", "-")
+    if result.exit_code == 1:  # on a machine of one core
+        assert "--sweep: found 2, expected at most the 1 cores" in result.stderr
+        return
+    (entry,) = json.loads(result.stdout)["entries"]
+    assert [row["threads"] for row in entry["measured"]["sweep"]] == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,8 @@ def test_a_device_that_is_not_here_is_advised_by_its_estimate(project: Path) -> 
     [
         (("b.edge",), "--advise: found a bundle b.edge, expected none"),
         (("--html", "x.html"), "--advise: found --html, expected none"),
+        (("--estimate",), "--advise: found --estimate, expected none"),
+        (("--keep",), "--keep: found no --target"),
         (("--device", "rpi4", "--device", "rpi5"), "--advise: found several devices"),
     ],
 )
