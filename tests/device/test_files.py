@@ -113,6 +113,5 @@ def test_schemes_are_those_of_the_code() -> None:
     assert known_schemes() == tuple(SCHEMES)
 
 
-@pytest.mark.skipif(not hasattr(transport, "TRANSPORTS"), reason="the table is not there yet")
 def test_transports_are_those_of_the_code() -> None:
     assert set(TRANSPORTS) == set(transport.TRANSPORTS)
