@@ -87,6 +87,9 @@ def run_study(
             "--estimate: found a --target, expected none; it estimates from data sheets"
         )
     devices = [load_device(name, study.devices_folder) for name in study.devices]
+    names = [device.name for device in devices]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise EdgeError(f"--device: found {twice[0]} twice, expected each once")
     shapes = tuple(study.shapes) if study.shapes else default_shapes(study.bundles)
     study = replace(study, shapes=shapes)
     Plan(shapes, study.threads, study.runs, study.budget_s, study.warmup, study.adapter)

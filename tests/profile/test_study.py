@@ -147,6 +147,7 @@ def test_memory_is_compared_with_what_is_free_there(bundle: Path) -> None:
         ),
         ({"target": "ssh://x", "estimate": True}, "--estimate: found a --target"),
         ({"devices": ("rpi6",)}, "rpi5"),
+        ({"devices": ("rpi5", "rpi5")}, "--device: found rpi5 twice"),
         ({"target": "http://x"}, "ssh://"),
         ({"threads": 0}, "threads: found 0"),
         ({"threads": 9, "devices": ("rpi5",), "estimate": True}, "found 9, expected 1 to 4"),
