@@ -41,6 +41,7 @@ class Trial:
         entry: its profile; None where it was refused.
         error: relative L2 distance of its outputs from the float model's, of the worst adapter.
         refused: why there is no bundle, in a line.
+        worst_layers: where the error grows most, of a bundle that failed a gate.
         pareto: whether no other is at least as good in latency, memory, size and error.
     """
 
@@ -48,6 +49,7 @@ class Trial:
     entry: Entry | None = None
     error: float | None = None
     refused: str | None = None
+    worst_layers: tuple[int, ...] = ()
     pareto: bool = False
 
     def as_dict(self, chosen: bool) -> dict[str, Any]:
@@ -120,17 +122,16 @@ def advise(
     inputs = read_inputs(replace(request, mode="merge"))  # a mistake is told before any work
     modes = ("merge", "factored") if request.adapters else ("merge",)
     plain = [Candidate(mode, scheme) for scheme in SCHEMES for mode in modes]
-    worst: dict[Candidate, tuple[int, ...]] = {}
     trials: list[Trial] = []
     for place, candidate in enumerate(plain):
         if progress:
             progress(" ".join(candidate.options()), place, len(plain))
-        trials.append(_try(request, candidate, scratch / str(place), profile_bundle, worst))
+        trials.append(_try(request, candidate, scratch / str(place), profile_bundle))
     prefix = next(iter(inputs.recipe.layer.values())).partition("{i}")[0] + "{i}."
-    for place, candidate in enumerate(list(mixes(trials, worst, prefix))):  # trials grow
+    for place, candidate in enumerate(list(mixes(trials, prefix))):  # trials grow
         if progress:
             progress(" ".join(candidate.options()), len(plain), len(plain))
-        trials.append(_try(request, candidate, scratch / f"mix{place}", profile_bundle, worst))
+        trials.append(_try(request, candidate, scratch / f"mix{place}", profile_bundle))
     return choose(trials)
 
 
@@ -139,7 +140,6 @@ def _try(
     candidate: Candidate,
     out: Path,
     profile_bundle: ProfileBundle,
-    worst: dict[Candidate, tuple[int, ...]],
 ) -> Trial:
     """Make one bundle and profile it; a failed gate, or no way to make it, is an answer too."""
     from edge_lra.bundle import load_manifest
@@ -154,14 +154,12 @@ def _try(
         mode=candidate.mode,
         scheme=candidate.scheme,
         keep_float=candidate.keep_float,
-        weights=request.weights if candidate.mode == "merge" else (),
         verify=True,
     )
     try:
         bundle = export(varied)
     except FidelityError as error:
-        worst[candidate] = error.worst_layers
-        return Trial(candidate, refused=str(error))
+        return Trial(candidate, refused=str(error), worst_layers=error.worst_layers)
     except EdgeError as error:
         return Trial(candidate, refused=str(error))
     reports = load_manifest(bundle)["fidelity"]["reports"]
@@ -169,9 +167,7 @@ def _try(
     return Trial(candidate, profile_bundle(bundle), distance)
 
 
-def mixes(
-    trials: Sequence[Trial], worst: dict[Candidate, tuple[int, ...]], prefix: str
-) -> Iterator[Candidate]:
+def mixes(trials: Sequence[Trial], prefix: str) -> Iterator[Candidate]:
     """Yield candidates that keep layers in float32 where the scheme hurts or does not pay.
 
     A layer hurts where the error grows most in a bundle that failed a gate; it does not pay where
@@ -179,15 +175,14 @@ def mixes(
 
     Args:
         trials: of the plain candidates.
-        worst: layers where the error grows most, of the candidates that failed a gate.
         prefix: what a layer's module names begin with, its index as {i}.
     """
     for trial in trials:
         kind = trial.candidate
         if kind.scheme == "none":
             continue
-        if kind in worst:
-            layers, why = worst[kind][:1], "the error grows most there"
+        if trial.worst_layers:
+            layers, why = trial.worst_layers[:1], "the error grows most there"
         else:
             layers, why = slower_layers(trial, trials), "slower there than in float32"
         if layers:

@@ -59,19 +59,20 @@ def with_layers(found: Trial, milliseconds: list[float]) -> Trial:
 def test_layers_that_are_slower_than_in_float_are_kept_in_float() -> None:
     exact = with_layers(trial("none", 20, 90, 0.0), [4.0, 4.0, 4.0])
     rounded = with_layers(trial("int8", 9, 23, 0.01), [2.0, 5.0, 2.0])
-    (mix,) = mixes([exact, rounded], {}, "encoder.layer.{i}.")
+    (mix,) = mixes([exact, rounded], "encoder.layer.{i}.")
     assert mix.keep_float == ("*encoder.layer.1.*",) and "slower" in mix.why
 
 
 def test_a_scheme_that_is_slower_in_most_layers_is_not_mixed() -> None:
     exact = with_layers(trial("none", 20, 90, 0.0), [4.0, 4.0, 4.0])
     rounded = with_layers(trial("int4", 30, 19, 0.1), [5.0, 5.0, 2.0])
-    assert list(mixes([exact, rounded], {}, "encoder.layer.{i}.")) == []
+    assert list(mixes([exact, rounded], "encoder.layer.{i}.")) == []
 
 
 def test_the_layer_that_hurts_most_is_kept_in_float_where_a_gate_failed() -> None:
-    refused = Trial(Candidate("factored", "int4"), refused="found kl_mean 1")
-    (mix,) = mixes([refused], {refused.candidate: (2, 0, 1)}, "encoder.layer.{i}.")
+    candidate = Candidate("factored", "int4")
+    refused = Trial(candidate, refused="found kl_mean 1", worst_layers=(2, 0, 1))
+    (mix,) = mixes([refused], "encoder.layer.{i}.")
     assert mix == Candidate("factored", "int4", ("*encoder.layer.2.*",), mix.why)
     assert mix.options() == [
         "--factored", "--quantize", "int4", "--keep-float", "*encoder.layer.2.*",
@@ -107,6 +108,16 @@ def test_the_advised_command_makes_the_bundle(project: Path) -> None:
     assert not (project / "advice.edge").exists() and not list(project.glob("*.edge"))
     words = found["command"].split()
     assert CliRunner().invoke(main, words[1:]).exit_code == 0
+
+
+def test_weighted_adapters_are_merged_or_refused(project: Path) -> None:
+    settings = (project / "edge-lra.toml").read_text()
+    weighted = settings.replace('path = "adapter"', 'path = "adapter"\nweight = 0.5')
+    (project / "edge-lra.toml").write_text(weighted)
+    result = invoke("--shape", "1x8", "--device", "rpi5", "--json", "-")
+    assert result.exit_code == 0, result.stderr
+    for found in json.loads(result.stdout)["trials"]:
+        assert bool(found["refused"]) == ("--factored" in found["options"])
 
 
 def test_a_device_that_is_not_here_is_advised_by_its_estimate(project: Path) -> None:
