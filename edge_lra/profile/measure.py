@@ -96,8 +96,12 @@ def measure(
         describe_bundle(path, adapter, device, host.cpu, one)
         for path, one in zip(paths, found, strict=True)
     )
-    versions = {name: version(name) for name in ("edge-lra", "onnxruntime", "numpy")}
-    return Profile(entries, ratios, versions)
+    return Profile(entries, ratios, tool_versions())
+
+
+def tool_versions() -> dict[str, str]:
+    """Return the versions here of the packages that write a profile."""
+    return {name: version(name) for name in ("edge-lra", "onnxruntime", "numpy")}
 
 
 def _measure_pushed(

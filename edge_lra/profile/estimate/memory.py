@@ -21,7 +21,6 @@ ROW_BYTES = (1 << 12, 1 << 15, 1 << 16)
 PACKED_FACTOR = (1.0, 1.0, 1.1)
 LOAD_BASE_S = (0.03, 0.25)  # opening, optimizing the graph
 LOAD_GB_S = (1.5, 0.25)  # weights read, packed: found .4 to 1.2 here, where the file was cached
-RANGE = range(3)
 
 
 def planned_bytes(walk: Walk) -> int:
