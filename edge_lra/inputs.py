@@ -109,7 +109,7 @@ def read_inputs(request: ExportRequest) -> Inputs:
     )
     if request.mode == "factored":
         adapters = tuple(with_factors(adapter, checkpoint) for adapter in adapters)
-    task = choose_task(request.task, [a.task_type for a in adapters], checkpoint)
+    task = choose_task(request.task, [a.task_type for a in adapters], checkpoint, recipe)
     weights = tuple(request.weights) or (1.0,) * len(adapters)
     return Inputs(checkpoint, recipe, names, adapters, task, model, weights)
 

@@ -16,8 +16,8 @@ from edge_lra.adapters.kinds.layers import Layers
 from edge_lra.adapters.kinds.update import Factors
 from edge_lra.bundle import FORMAT_VERSION, MANIFEST, describe_files, seal
 from edge_lra.errors import EdgeError
-from edge_lra.graph.encoder import Built
 from edge_lra.graph.factors import AdapterInput
+from edge_lra.graph.plan import Built
 from edge_lra.inputs import ExportRequest
 from edge_lra.metrics import Array
 from edge_lra.quantize import SCHEMES

@@ -9,7 +9,8 @@ from typing import Any
 
 from edge_lra.bundle import sha256_file, staged
 from edge_lra.golden import golden_entry, write_golden
-from edge_lra.graph.encoder import Built, build_encoder
+from edge_lra.graph.encoder import build_encoder
+from edge_lra.graph.plan import Built
 from edge_lra.inputs import ExportRequest, Inputs, Progress, check_out, read_inputs
 from edge_lra.packing import (
     base_manifest,

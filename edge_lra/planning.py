@@ -11,8 +11,8 @@ from edge_lra.adapters import Adapter, Update
 from edge_lra.adapters.kinds.layers import LayersWeight, cannot_fold
 from edge_lra.adapters.kinds.update import weighted
 from edge_lra.errors import EdgeError
-from edge_lra.graph.encoder import Built, Plan
 from edge_lra.graph.factors import Slot
+from edge_lra.graph.plan import Built, Plan
 from edge_lra.inputs import ExportRequest, Inputs
 from edge_lra.quantize import SCHEMES, Scheme
 from edge_lra.quantize.schemes import KeepFloat

@@ -9,7 +9,7 @@ from typing import Any
 
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
-from edge_lra.recipe import TASKS, Recipe, pad_token_id
+from edge_lra.recipe import EncoderRecipe, Recipe, pad_token_id
 from edge_lra.tensor_files import read_config, read_json
 
 TASK_TYPES = {
@@ -17,11 +17,14 @@ TASK_TYPES = {
     "TOKEN_CLS": "token-classification",
     "QUESTION_ANS": "question-answering",
     "FEATURE_EXTRACTION": "feature-extraction",
+    "CAUSAL_LM": "text-generation",
 }
 ARCHITECTURES = {
     "ForSequenceClassification": "sequence-classification",
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
 }
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
 POOLING = {
@@ -44,8 +47,6 @@ class Use:
 
 def peft_task_type(architecture: str) -> str | None:
     """Return PEFT's task_type of a model class by the end of its name, or None."""
-    if architecture.endswith(("ForCausalLM", "LMHeadModel")):
-        return "CAUSAL_LM"
     task = next((t for end, t in ARCHITECTURES.items() if architecture.endswith(end)), None)
     return next((name for name, known in TASK_TYPES.items() if known == task), None)
 
@@ -54,16 +55,25 @@ def _optional(path: Path) -> dict[str, Any]:
     return read_config(path) if path.is_file() else {}
 
 
-def choose_task(asked: str | None, task_types: Sequence[str | None], checkpoint: Checkpoint) -> str:
+def choose_task(
+    asked: str | None, task_types: Sequence[str | None], checkpoint: Checkpoint, recipe: Recipe
+) -> str:
     """Return the asked task, the adapters', or what the checkpoint was made for.
 
     Raises:
-        EdgeError: an unknown task, or adapters of different tasks.
+        EdgeError: an unknown task, adapters of different tasks, or one that the family's graph
+            does not serve.
     """
-    if asked is not None:
-        if asked not in TASKS:
-            raise EdgeError(f"task: found {asked!r}, expected one of {', '.join(TASKS)}")
-        return asked
+    task = asked if asked is not None else _task(task_types, checkpoint, recipe)
+    if task not in recipe.tasks:
+        raise EdgeError(
+            f"task: found {task!r}, expected one of {', '.join(recipe.tasks)} for family "
+            f"{recipe.family}; use --task"
+        )
+    return task
+
+
+def _task(task_types: Sequence[str | None], checkpoint: Checkpoint, recipe: Recipe) -> str:
     named = {TASK_TYPES[t] for t in task_types if t in TASK_TYPES}
     if len(named) > 1:
         raise EdgeError(
@@ -78,6 +88,8 @@ def choose_task(asked: str | None, task_types: Sequence[str | None], checkpoint:
         for ending, task in ARCHITECTURES.items():
             if name.endswith(ending):
                 return task
+    if len(recipe.tasks) == 1:
+        return recipe.tasks[0]
     has_pooling = (checkpoint.path / "modules.json").is_file()
     return "sentence-embedding" if has_pooling else "feature-extraction"
 
@@ -134,7 +146,7 @@ def config_labels(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
 def max_length(checkpoint: Checkpoint, recipe: Recipe, task: str) -> int:
     """Return the longest input in tokens: positions, tokenizer, sentence embedding settings."""
     positions = recipe.count(checkpoint.config, "positions")
-    if recipe.position_ids == "after_padding":
+    if isinstance(recipe, EncoderRecipe) and recipe.position_ids == "after_padding":
         positions -= pad_token_id(checkpoint.config, 1) + 1
     limits = [positions, _limit(checkpoint.path / "tokenizer_config.json", "model_max_length")]
     if task == "sentence-embedding":

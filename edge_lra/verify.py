@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edge_lra.errors import EdgeError, FidelityError
-from edge_lra.graph.encoder import LAYER_OUTPUT
+from edge_lra.graph.plan import LAYER_OUTPUT
 from edge_lra.metrics import Array, Gate, common, cosines, distributions, gate, independent_labels
 from edge_lra.oracle import Oracle
 from edge_lra.runner import Runner

@@ -50,6 +50,9 @@ class Source:
         shape: of the rows this yields, after `rows` and `columns` have picked.
         row_scale: (out,) factors of the rows; zeros switch outputs off.
         column_scale: (in,) factors of the columns: what was divided out of the input.
+        offset: added to every value, as a norm's 1 that its checkpoint leaves out.
+        transposed: the checkpoint stores (in, out); read whole and turned.
+        known_as: the name adapters know it by, where it shares another tensor's values.
         rows: only these outputs, ascending.
         columns: only these inputs.
     """
@@ -61,8 +64,16 @@ class Source:
     replacement: Array | None = None
     row_scale: Array | None = None
     column_scale: Array | None = None
+    offset: float = 0.0
+    transposed: bool = False
+    known_as: str | None = None
     rows: Array | None = None
     columns: Array | None = None
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The tensors whose adapters it takes in, by the names adapters know them by."""
+        return (self.known_as or self.tensor,)
 
     def chunks(self) -> Iterator[tuple[int, Array]]:
         """Yield (first row, float64 rows) in chunks of a few MiB."""
@@ -78,13 +89,25 @@ class Source:
             count += len(rows)
 
     def _picked(self, part: Array, start: int) -> Array:
-        picked = self._scaled(part, start)
+        picked = self._scaled(part + self.offset if self.offset else part, start)
         if self.rows is not None:
             inside = self.rows[(self.rows >= start) & (self.rows < start + len(part))]
             picked = picked[inside - start]
         return picked if self.columns is None else picked[:, self.columns]
 
     def _merged(self) -> Iterator[tuple[int, Array, Array]]:
+        """Yield (first row, rows with the update, rows without) as (out, in)."""
+        if not self.transposed:
+            yield from self._stored()
+            return
+        parts = list(self._stored())
+        merged = np.concatenate([merged for _, merged, _ in parts])
+        if self.update is None:
+            yield 0, merged.T, merged.T
+        else:
+            yield 0, merged.T, np.concatenate([plain for _, _, plain in parts]).T
+
+    def _stored(self) -> Iterator[tuple[int, Array, Array]]:
         if self.replacement is not None:
             parts = iter([(0, self.replacement)])
         else:

@@ -1,7 +1,7 @@
 """Which layer a node belongs to, read from the graph file without the onnx package.
 
 `edge_lra.graph` writes nodes in order and names each layer's hidden state `layer.N.output`
-(graph.encoder.LAYER_OUTPUT); a node belongs to the layer whose output comes next.
+(graph.plan.LAYER_OUTPUT); a node belongs to the layer whose output comes next.
 """
 
 from __future__ import annotations

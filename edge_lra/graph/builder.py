@@ -15,6 +15,8 @@ from edge_lra.weights import Spec, Stored
 OPSET = 20  # Gelu is a standard op from here on
 DTYPES = {
     "float32": ir.DataType.FLOAT,
+    "float16": ir.DataType.FLOAT16,
+    "int32": ir.DataType.INT32,
     "int8": ir.DataType.INT8,
     "uint8": ir.DataType.UINT8,
     "int64": ir.DataType.INT64,

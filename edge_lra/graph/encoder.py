@@ -3,71 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
-from edge_lra.adapters import Update
-from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
-from edge_lra.graph.builder import GraphBuilder
-from edge_lra.graph.factors import AdapterInput, FactorWriter, Slot
+from edge_lra.graph.factors import Slot
 from edge_lra.graph.feed_forward import split_feed_forward
 from edge_lra.graph.head import write_outputs
+from edge_lra.graph.modules import MICROSOFT, ModuleWriter, Smoothed
+from edge_lra.graph.plan import LAYER_OUTPUT, Built, Plan
 from edge_lra.quantize.calibrate import EncoderRun, random_tokens
-from edge_lra.quantize.schemes import Scheme
 from edge_lra.quantize.smooth import norm_divisor
-from edge_lra.recipe import Recipe, pad_token_id
-from edge_lra.weights import Array, Dense, Source
-
-MICROSOFT = "com.microsoft"
-LAYER_OUTPUT = "layer.{i}.output"
-ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh", "relu": "relu"}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the encoder is built from.
-
-    Attributes:
-        names: checkpoint tensor name by recipe name (without the encoder's prefix).
-        merged: updates by checkpoint tensor name, folded into the weights.
-        slots: what adapters do as graph inputs, by the checkpoint's name of a linear's weight.
-        replacements: tensors an adapter brings, by recipe name, in place of the checkpoint's.
-        head_inputs: take the task head's last tensors as graph inputs.
-    """
-
-    recipe: Recipe
-    config: Mapping[str, Any]
-    checkpoint: Checkpoint
-    scheme: Scheme
-    task: str
-    names: Mapping[str, str]
-    merged: Mapping[str, Update] = field(default_factory=dict)
-    slots: Mapping[str, Slot] = field(default_factory=dict)
-    replacements: Mapping[str, Array] = field(default_factory=dict)
-    head_inputs: bool = False
-
-
-@dataclass(frozen=True)
-class Built:
-    """A graph without weights, and what is needed to write and feed it."""
-
-    model: ir.Model
-    builder: GraphBuilder
-    inputs: tuple[tuple[str, tuple[str, ...]], ...]
-    outputs: tuple[tuple[str, tuple[int | str, ...]], ...]
-    adapter_inputs: tuple[AdapterInput, ...]
-
-
-@dataclass(frozen=True)
-class Smoothed:
-    """A norm's output divided by channel: what int8 matmuls read."""
-
-    value: ir.Value
-    divisor: Array  # (hidden,) float64
+from edge_lra.recipe import EncoderRecipe, pad_token_id
+from edge_lra.weights import Array, Dense
 
 
 @dataclass(frozen=True)
@@ -78,59 +28,18 @@ class Mask:
     full: ir.Value
 
 
-class EncoderBuilder:
+class EncoderBuilder(ModuleWriter):
     """Writes the fused encoder graph of one plan."""
 
     def __init__(self, plan: Plan) -> None:
         """Prepare an empty graph."""
-        self.plan = plan
-        self.graph = GraphBuilder()
-        self.factors = FactorWriter(self.graph, plan.slots)
-        self.smoothed: dict[str, Smoothed] = {}
+        super().__init__(plan)
+        recipe = plan.recipe
+        if not isinstance(recipe, EncoderRecipe):
+            raise TypeError(f"{recipe.family} is no encoder")
+        self.recipe = recipe
         self.extremes: Mapping[str, Array] = {}
-        epsilon = plan.config.get("layer_norm_eps", 1e-12)
-        if not isinstance(epsilon, float | int) or not 0 <= epsilon < 1:
-            raise EdgeError(
-                f"config.json: found layer_norm_eps {epsilon!r}, expected a small number; "
-                "fetch the checkpoint again"
-            )
-        self.epsilon = float(epsilon)
-
-    # ---- weights ---------------------------------------------------------------------------
-
-    def source(self, name: str) -> Source:
-        """Return where a recipe tensor's rows come from."""
-        if name in self.plan.replacements:
-            array = self.plan.replacements[name]
-            return Source(self.plan.checkpoint, name, array.shape, replacement=array)
-        tensor = self.plan.names.get(name)
-        if tensor is None:
-            raise EdgeError(
-                f"{self.plan.checkpoint.path}: found no tensor {name!r}, expected it for family "
-                f"{self.plan.recipe.family} and task {self.plan.task}; is the checkpoint complete, "
-                "or does an adapter with this head belong to it?"
-            )
-        shape = self.plan.checkpoint.tensors[tensor].shape
-        return Source(self.plan.checkpoint, tensor, shape, self.plan.merged.get(tensor))
-
-    def vector(self, name: str) -> ir.Value:
-        """Store a bias or norm parameter in float32."""
-        return self.graph.stored(Dense(name, self.source(name)))[0]
-
-    def linear(self, x: ir.Value, module: str) -> ir.Value:
-        """Return x W^T + b, plus the factors at an adapter site, which read x unsmoothed."""
-        source = self.source(f"{module}.weight")
-        y = self.multiply(x, f"{module}.weight", source)
-        bias = self.vector(f"{module}.bias")
-        return self.factors.finish(x, y, bias, module, source.tensor, source.shape)
-
-    def multiply(self, x: ir.Value, name: str, source: Source) -> ir.Value:
-        """Return x W^T in the scheme, reading x smoothed where it is."""
-        smooth = self.smoothed.get(str(x.name))
-        if smooth is None:
-            return self.plan.scheme.linear(self.graph, x, name, source)
-        scaled = replace(source, column_scale=smooth.divisor)
-        return self.plan.scheme.linear(self.graph, smooth.value, name, scaled)
+        self.epsilon = recipe.small(plan.config, "layer_norm_eps", 1e-12)
 
     # ---- blocks ----------------------------------------------------------------------------
 
@@ -155,33 +64,20 @@ class EncoderBuilder:
         """Add and normalize. Sum, not Add: ORT fuses Add + LayerNorm into a scalar loop."""
         return self.norm(self.graph.op("Sum", [x, y]), module)
 
-    def activation(self, x: ir.Value) -> ir.Value:
-        """Apply the feed-forward activation the config names."""
-        name = str(self.plan.recipe.size(self.plan.config, "activation"))
-        if name not in ACTIVATIONS:
-            known = ", ".join(ACTIVATIONS)
-            raise EdgeError(f"config.json: found activation {name!r}, expected one of {known}")
-        kind = ACTIVATIONS[name]
-        return (
-            self.graph.op("Relu", [x])
-            if kind == "relu"
-            else self.graph.op("Gelu", [x], approximate=kind)
-        )
-
     def embeddings(self, ids: ir.Value, token_types: ir.Value | None) -> ir.Value:
         """Sum word, position and token type rows, then normalize."""
-        tensors = self.plan.recipe.embeddings
+        tensors = self.recipe.embeddings
         scheme, graph = self.plan.scheme, self.graph
         word = scheme.embedding(graph, ids, tensors["word"], self.source(tensors["word"]))
         table = tensors["position"]
         held = self.source(table).shape[0]
-        wanted = self.plan.recipe.count(self.plan.config, "positions")
+        wanted = self.recipe.count(self.plan.config, "positions")
         if held < wanted:
             raise EdgeError(
                 f"config.json: found {wanted} positions, expected at most the {held} rows of "
                 f"{table}; does the config belong to these weights?"
             )
-        if self.plan.recipe.position_ids == "range":
+        if self.recipe.position_ids == "range":
             # Gathered, not sliced: an int8 table then serves as the word embedding's does.
             length = graph.op("Shape", [ids], start=1, end=2)
             last = graph.op("Squeeze", [length, graph.ints(0)])
@@ -209,10 +105,10 @@ class EncoderBuilder:
 
     def layer(self, x: ir.Value, mask: Mask, index: int) -> ir.Value:
         """Write one attention and feed-forward layer."""
-        module = {role: name.format(i=index) for role, name in self.plan.recipe.layer.items()}
+        module = {role: name.format(i=index) for role, name in self.recipe.layer.items()}
         readers = [module[role] for role in ("query", "key", "value")]
         width = self.source(f"{readers[0]}.weight").shape[0]
-        heads = self.plan.recipe.head_count(self.plan.config, width)
+        heads = self.recipe.head_count(self.plan.config, width)
         tensors = [self.source(f"{name}.weight").tensor for name in readers]
         self.factors.share(x, readers[0].rsplit(".", 1)[0], tensors)
         query, key, value = (self.linear(x, name) for name in readers)
@@ -260,22 +156,22 @@ class EncoderBuilder:
         if self.plan.scheme.smooths:
             self.extremes = self.calibrate()
         tokens: tuple[str, ...] = ("batch", "sequence")
-        names = self.plan.recipe.inputs
+        names = self.recipe.inputs
         values = {name: self.graph.input(name, "int64", tokens) for name in names}
         types = values.get("token_type_ids")
-        if types is None and "token_type" in self.plan.recipe.embeddings:
+        if types is None and "token_type" in self.recipe.embeddings:
             zero = self.graph.constant(np.array(0, np.int64))
             types = self.graph.op("Mul", [values["input_ids"], zero])
         x = self.embeddings(values["input_ids"], types)
         mask = self.mask(values["attention_mask"])
-        for index in range(self.plan.recipe.count(self.plan.config, "layers")):
+        for index in range(self.recipe.count(self.plan.config, "layers")):
             x = self.layer(x, mask, index)
             smooth = self.smoothed.pop(str(x.name), None)
             x.name = LAYER_OUTPUT.format(i=index)
             if smooth is not None:
                 self.smoothed[x.name] = smooth
         outputs = write_outputs(self, x)
-        model = self.graph.model(outputs, self.plan.recipe.family)
+        model = self.graph.model(outputs, self.recipe.family)
         return Built(
             model,
             self.graph,
@@ -287,14 +183,14 @@ class EncoderBuilder:
     def calibrate(self) -> dict[str, Array]:
         """Return how far each norm and each feed-forward activation reaches, by channel."""
         plan = self.plan
-        vocabulary = self.source(plan.recipe.embeddings["word"]).shape[0]
-        positions = self.source(plan.recipe.embeddings["position"]).shape[0]
-        after = plan.recipe.position_ids == "after_padding"
+        vocabulary = self.source(self.recipe.embeddings["word"]).shape[0]
+        positions = self.source(self.recipe.embeddings["position"]).shape[0]
+        after = self.recipe.position_ids == "after_padding"
         pad_id = pad_token_id(plan.config, 1 if after else 0)
         if after:
             positions -= pad_id + 1
         ids = random_tokens(vocabulary, positions, pad_id)
-        return EncoderRun(plan.recipe, plan.config, self.epsilon, self.source).run(ids)
+        return EncoderRun(self.recipe, plan.config, self.epsilon, self.source).run(ids)
 
 
 def build_encoder(plan: Plan) -> Built:

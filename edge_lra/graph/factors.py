@@ -9,6 +9,8 @@ import onnx_ir as ir
 
 from edge_lra.graph.builder import GraphBuilder
 
+ADAPTER_INDEX = "adapter_index"  # the input (batch,) that says which of the stacked a row uses
+
 
 @dataclass(frozen=True)
 class AdapterInput:
@@ -23,6 +25,8 @@ class AdapterInput:
             (1), which is 1 where the module's own output goes.
         index: which of `tensors` an up factor is for; its other rows are zero.
         layers: kind and activation of the two layers it is one tensor of.
+        stacked: the graph's input has an axis of adapters before `shape`.
+        dtype: "float32" or "float16".
     """
 
     name: str
@@ -31,6 +35,8 @@ class AdapterInput:
     shape: tuple[int | str, ...]
     index: int = 0
     layers: tuple[str, str] | None = None
+    stacked: bool = False
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,26 @@ class _Group:
 class FactorWriter:
     """Adds factor ops at adapter sites, and none elsewhere."""
 
-    def __init__(self, graph: GraphBuilder, slots: Mapping[str, Slot]) -> None:
-        """Take the graph and what adapters do, by the checkpoint's name of a site's weight."""
+    def __init__(
+        self,
+        graph: GraphBuilder,
+        slots: Mapping[str, Slot],
+        stacked: bool = False,
+        dtype: str = "float32",
+    ) -> None:
+        """Take the graph and what adapters do.
+
+        Args:
+            graph: the graph.
+            slots: by the checkpoint's name of a site's weight.
+            stacked: each input holds many adapters, and `adapter_index` says which a row uses.
+            dtype: of the inputs, "float32" or "float16".
+        """
         self.graph = graph
         self.slots = slots
+        self.stacked = stacked
+        self.dtype = dtype
+        self._index: tuple[ir.Value, ir.Value] | None = None
         self.sites = frozenset(tensor for tensor, slot in slots.items() if slot.low_rank)
         self.inputs: list[AdapterInput] = []
         self._groups: dict[str, _Group] = {}
@@ -113,7 +135,7 @@ class FactorWriter:
         self,
         x: ir.Value,
         y: ir.Value,
-        bias: ir.Value,
+        bias: ir.Value | None,
         module: str,
         tensor: str,
         shape: Sequence[int],
@@ -124,13 +146,16 @@ class FactorWriter:
         """
         gain = self.gain(module, tensor, shape[0])
         if gain is None:
-            y = self.add(x, self.graph.op("Add", [y, bias]), module, tensor, shape)
+            y = self.add(x, self.biased(y, bias), module, tensor, shape)
         else:
-            y = self.scale(self.add(x, y, module, tensor, shape), gain)
-            y = self.graph.op("Add", [y, bias])
+            y = self.biased(self.scale(self.add(x, y, module, tensor, shape), gain), bias)
         shift = self.shift(module, tensor, shape[0])
         y = y if shift is None else self.graph.op("Add", [y, shift])
         return self.layers(x, y, module, tensor, shape)
+
+    def biased(self, y: ir.Value, bias: ir.Value | None) -> ir.Value:
+        """Return y + bias, where there is one."""
+        return y if bias is None else self.graph.op("Add", [y, bias])
 
     def layers(
         self, x: ir.Value, y: ir.Value, module: str, tensor: str, shape: Sequence[int]
@@ -189,9 +214,31 @@ class FactorWriter:
         index: int = 0,
         layers: tuple[str, str] | None = None,
     ) -> ir.Value:
-        """Add a required input that an adapter fills."""
-        self.inputs.append(AdapterInput(name, tensors, role, shape, index, layers))
-        return self.graph.input(name, "float32", shape)
+        """Add a required input that an adapter fills, and return it as float32.
+
+        Stacked, the input is (adapters, ..) and what is returned (batch, ..): each row's own, a
+        vector as (batch, 1, out).
+        """
+        self.inputs.append(
+            AdapterInput(name, tensors, role, shape, index, layers, self.stacked, self.dtype)
+        )
+        if self.stacked:
+            rows, vectors = self.indices()
+            value = self.graph.input(name, self.dtype, ("adapters", *shape))
+            value = self.graph.op("Gather", [value, rows if len(shape) > 1 else vectors])
+        else:
+            value = self.graph.input(name, self.dtype, shape)
+        if self.dtype == "float32":
+            return value
+        return self.graph.op("Cast", [value], to=int(ir.DataType.FLOAT))
+
+    def indices(self) -> tuple[ir.Value, ir.Value]:
+        """Return which adapter each row uses, as (batch,) and as (batch, 1)."""
+        if self._index is None:
+            rows = self.graph.input(ADAPTER_INDEX, "int64", ("batch",))
+            vectors = self.graph.op("Unsqueeze", [rows, self.graph.ints(1)])
+            self._index = rows, vectors
+        return self._index
 
 
 def activate(graph: GraphBuilder, x: ir.Value, name: str) -> ir.Value:

@@ -21,9 +21,9 @@ def write_outputs(
 ) -> list[tuple[str, ir.Value, tuple[int | str, ...]]]:
     """Name the outputs as transformers and Optimum do."""
     if build.plan.task in ("feature-extraction", "sentence-embedding"):
-        width = build.source(build.plan.recipe.embeddings["word"]).shape[1]
+        width = build.source(build.recipe.embeddings["word"]).shape[1]
         return [("last_hidden_state", x, ("batch", "sequence", width))]
-    head = build.plan.recipe.heads[build.plan.task].layers[-1].linear
+    head = build.recipe.heads[build.plan.task].layers[-1].linear
     width_of = build.source(f"{head}.weight").shape[0]
     labels: int | str = "labels" if build.plan.head_inputs else width_of
     x = write_head(build, x)
@@ -41,7 +41,7 @@ def write_outputs(
 
 def write_head(build: EncoderBuilder, x: ir.Value) -> ir.Value:
     """Write the task head in float32: it is small and its error is the answer's."""
-    head = build.plan.recipe.heads[build.plan.task]
+    head = build.recipe.heads[build.plan.task]
     if head.first_token:
         x = build.graph.op("Gather", [x, build.graph.constant(np.array(0, np.int64))], axis=1)
     for index, layer in enumerate(head.layers):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_lra.recipe import Recipe, pad_token_id
+from edge_lra.recipe import EncoderRecipe, pad_token_id
 from edge_lra.weights import Source
 
 Array = npt.NDArray[Any]
@@ -33,7 +33,7 @@ class EncoderRun:
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: EncoderRecipe,
         config: Mapping[str, Any],
         epsilon: float,
         source: Callable[[str], Source],

@@ -11,7 +11,8 @@ import transformers
 
 from edge_lra.bundle import sha256_file
 from edge_lra.checkpoint import Checkpoint
-from edge_lra.graph.encoder import Built, Plan, build_encoder
+from edge_lra.graph.encoder import build_encoder
+from edge_lra.graph.plan import Built, Plan
 from edge_lra.quantize.schemes import SCHEMES
 from edge_lra.recipe import find_recipe
 from edge_lra.writer import write_data, write_model

@@ -11,7 +11,8 @@ import torch
 import transformers
 
 from edge_lra.checkpoint import Checkpoint
-from edge_lra.graph.encoder import EncoderBuilder, Plan
+from edge_lra.graph.encoder import EncoderBuilder
+from edge_lra.graph.plan import Plan
 from edge_lra.quantize import SCHEMES
 from edge_lra.quantize.calibrate import EncoderRun, random_tokens
 from edge_lra.recipe import find_recipe

@@ -1,23 +1,12 @@
-"""A model family as data: which checkpoint tensor plays which role in the encoder graph."""
+"""What every family's recipe says: its tensors' names and the config keys of its sizes."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from edge_lra.errors import EdgeError
-from edge_lra.resources import data_folder
-
-# The tasks an encoder can be exported for; "embedding" tasks output hidden states.
-TASKS = (
-    "feature-extraction",
-    "sentence-embedding",
-    "sequence-classification",
-    "token-classification",
-    "question-answering",
-)
 
 
 @dataclass(frozen=True)
@@ -31,25 +20,31 @@ class HeadLayer:
 
 @dataclass(frozen=True)
 class Head:
-    """The layers after the encoder; `first_token` heads read token 0 only."""
+    """The layers after a model; `first_token` heads read token 0 only."""
 
     layers: tuple[HeadLayer, ...]
     first_token: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The roles of a family's tensors and the config keys of its sizes."""
+    """The roles of a family's tensors and the config keys of its sizes.
+
+    Attributes:
+        heads: what comes after the model, by task, where an adapter may bring it.
+        tasks: what models of this kind can be exported for.
+    """
 
     family: str
     model_types: tuple[str, ...]
     prefix: str
     inputs: tuple[str, ...]
-    position_ids: str
     config: Mapping[str, str]
     embeddings: Mapping[str, str]
     layer: Mapping[str, str]
-    heads: Mapping[str, Head]
+    heads: Mapping[str, Head] = field(default_factory=dict)
+
+    tasks: ClassVar[tuple[str, ...]] = ()
 
     def size(self, config: Mapping[str, Any], key: str) -> Any:
         """Return the checkpoint config's value for a recipe key such as "layers"."""
@@ -70,6 +65,22 @@ class Recipe:
                 "least 1; fetch the checkpoint again"
             )
         return value
+
+    def small(self, config: Mapping[str, Any], name: str, default: float) -> float:
+        """Return a number in [0, 1) of the config, such as a norm's epsilon.
+
+        Args:
+            config: the checkpoint's.
+            name: of the config's entry.
+            default: where it has none.
+        """
+        value = config.get(name, default)
+        if not isinstance(value, float | int) or not 0 <= value < 1:
+            raise EdgeError(
+                f"config.json: found {name} {value!r}, expected a small number; "
+                "fetch the checkpoint again"
+            )
+        return float(value)
 
     def head_count(self, config: Mapping[str, Any], width: int) -> int:
         """Return the number of attention heads, which must divide the width of the queries."""
@@ -95,56 +106,30 @@ class Recipe:
                 f"checkpoint: found {found} of {word!r} and {self.prefix + word!r}, expected one; "
                 f"is this a {self.family} checkpoint?"
             )
-        heads = {
-            f"{layer.linear}.{part}": ("" if not layer.encoder else prefixes[0])
-            + f"{layer.linear}.{part}"
-            for head in self.heads.values()
-            for layer in head.layers
-            for part in ("weight", "bias")
-        }
         plain = {
             name.removeprefix(prefixes[0]): name for name in tensors if name.startswith(prefixes[0])
         }
-        return plain | {name: tensor for name, tensor in heads.items() if tensor in tensors}
+        outside = self.outside(prefixes[0])
+        return plain | {name: tensor for name, tensor in outside.items() if tensor in tensors}
+
+    def outside(self, prefix: str) -> dict[str, str]:
+        """Return the checkpoint's names of tensors that may stand without the prefix.
+
+        Args:
+            prefix: what all others begin with in this checkpoint.
+        """
+        raise NotImplementedError
 
     def head_tensors(self, task: str) -> tuple[str, ...]:
-        """Return the tensor names (without the encoder's prefix) of a task's head."""
-        head = self.heads.get(task)
-        layers = head.layers if head else ()
-        return tuple(
-            f"{layer.linear}.{part}"
-            for layer in layers
-            if not layer.encoder
-            for part in ("weight", "bias")
-        )
+        """Return the tensor names (without the prefix) of a task's head."""
+        raise NotImplementedError
 
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Refuse a config that asks for something the family's graph does not do.
 
-def _parse(document: Mapping[str, Any]) -> Recipe:
-    heads = {
-        task: Head(
-            tuple(HeadLayer(**layer) for layer in head["layers"]), head.get("first_token", False)
-        )
-        for task, head in document["heads"].items()
-    }
-    if document["position_ids"] not in ("range", "after_padding"):
-        raise ValueError(f"{document['family']}: position_ids {document['position_ids']!r}")
-    fields = {
-        key: value
-        for key, value in document.items()
-        if key not in ("heads", "model_types", "inputs")
-    }
-    return Recipe(
-        **fields,
-        heads=heads,
-        model_types=tuple(document["model_types"]),
-        inputs=tuple(document["inputs"]),
-    )
-
-
-def recipes() -> Iterator[Recipe]:
-    """Yield every family's recipe, by file name."""
-    for path in sorted(data_folder("export").glob("*.toml")):
-        yield _parse(tomllib.loads(path.read_text(encoding="utf-8")))
+        Raises:
+            EdgeError: names the option.
+        """
 
 
 def pad_token_id(config: Mapping[str, Any], default: int) -> int:
@@ -157,21 +142,3 @@ def pad_token_id(config: Mapping[str, Any], default: int) -> int:
     if value is not None and type(value) is not int:
         raise EdgeError(f"config.json: found pad_token_id {value!r}, expected a whole number")
     return default if value is None else value
-
-
-def find_recipe(config: Mapping[str, Any]) -> Recipe:
-    """Return the recipe for a checkpoint's `model_type`.
-
-    Raises:
-        EdgeError: no family has this model type; the message names the known ones.
-    """
-    known = list(recipes())
-    found = config.get("model_type")
-    for recipe in known:
-        if found in recipe.model_types:
-            return recipe
-    names = ", ".join(sorted(name for recipe in known for name in recipe.model_types))
-    raise EdgeError(
-        f"config.json: found model_type {found!r}, expected one of {names}; "
-        "export a model of one of these families"
-    )
