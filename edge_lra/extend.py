@@ -112,7 +112,11 @@ def read_input(item: Mapping[str, Any]) -> AdapterInput:
     """Return an adapter input as the manifest records it."""
     tensors, shape = tuple(item["tensors"]), tuple(item["shape"])
     layers = tuple(item["layers"]) if item.get("layers") else None
-    return AdapterInput(item["name"], tensors, item["role"], shape, item["index"], layers)
+    stacked = shape[0] == "adapters"
+    own = shape[1:] if stacked else shape
+    dtype = item["dtype"]
+    role, index = item["role"], item["index"]
+    return AdapterInput(item["name"], tensors, role, own, index, layers, stacked, dtype)
 
 
 def check_fits(

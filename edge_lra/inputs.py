@@ -16,14 +16,16 @@ from edge_lra.adapters import Adapter, read_adapter
 from edge_lra.adapters.factored import with_factors
 from edge_lra.checkpoint import Checkpoint, open_checkpoint
 from edge_lra.errors import EdgeError
+from edge_lra.graph.decoder_config import full_config
 from edge_lra.places import resolve_adapter
 from edge_lra.quantize import SCHEMES
-from edge_lra.recipe import Recipe, find_recipe
+from edge_lra.recipe import DecoderRecipe, Recipe, find_recipe
 from edge_lra.task import choose_task
 from edge_lra.tensor_files import read_config
 
 MODES = ("merge", "factored")
 SITES = ("adapter", "all-linear")
+ADAPTER_DTYPES = {"fp32": "float32", "fp16": "float16"}
 Progress = Callable[[str, int, int], None]  # stage, done, total
 
 
@@ -40,6 +42,8 @@ class ExportRequest:
         keep_float: shell patterns of module names whose linears stay in float32.
         device: name of the device it is for, written into the manifest; the scheme is not taken
             from it (`edge_lra.device.load_device(name).scheme` is what suits it).
+        context: positions of a decoder's cache and tables; None for all that the model has.
+        adapter_dtype: of a factored decoder's adapters, a key of `ADAPTER_DTYPES`.
         data: text for verification; None for the built-in sentences.
         gates: limits by metric, over the defaults.
     """
@@ -54,6 +58,8 @@ class ExportRequest:
     device: str | None = None
     task: str | None = None
     labels: Sequence[str] | None = None
+    context: int | None = None
+    adapter_dtype: str = "fp32"
     data: Path | None = None
     name: str | None = None
     sites: str = "adapter"
@@ -72,6 +78,7 @@ class Inputs:
     adapters: tuple[Adapter, ...]
     task: str
     model: str  # as it was named
+    config: Mapping[str, Any]  # a decoder's with all that transformers fills in
     weights: tuple[float, ...] = ()  # of a merge, one an adapter
 
     @property
@@ -91,6 +98,7 @@ def read_inputs(request: ExportRequest) -> Inputs:
         ("mode", request.mode, MODES),
         ("sites", request.sites, SITES),
         ("quantize", request.scheme, tuple(SCHEMES)),
+        ("adapter dtype", request.adapter_dtype, tuple(ADAPTER_DTYPES)),
     ):
         if value not in known:
             raise EdgeError(f"{what}: found {value!r}, expected one of {', '.join(known)}")
@@ -100,6 +108,9 @@ def read_inputs(request: ExportRequest) -> Inputs:
     checkpoint = open_checkpoint(model)
     recipe = find_recipe(checkpoint.config)
     names = recipe.resolve(checkpoint.tensors)
+    config = checkpoint.config
+    if isinstance(recipe, DecoderRecipe):
+        config = full_config(config)
     heads = {name for task in recipe.heads for name in recipe.head_tensors(task)}
     labels = [name or default_adapter_name(path) for name, path in request.adapters]
     check_names(labels)
@@ -109,9 +120,29 @@ def read_inputs(request: ExportRequest) -> Inputs:
     )
     if request.mode == "factored":
         adapters = tuple(with_factors(adapter, checkpoint) for adapter in adapters)
+    check_decoder_options(request, recipe)
     task = choose_task(request.task, [a.task_type for a in adapters], checkpoint, recipe)
     weights = tuple(request.weights) or (1.0,) * len(adapters)
-    return Inputs(checkpoint, recipe, names, adapters, task, model, weights)
+    return Inputs(checkpoint, recipe, names, adapters, task, model, config, weights)
+
+
+def check_decoder_options(request: ExportRequest, recipe: Recipe) -> None:
+    """Refuse options that only a decoder's graph honours.
+
+    Raises:
+        EdgeError: names the option.
+    """
+    decoder = isinstance(recipe, DecoderRecipe)
+    if request.context is not None and not decoder:
+        raise EdgeError(
+            f"context: found {request.context} for family {recipe.family}, expected none; "
+            "only decoders have a cache to size"
+        )
+    if request.adapter_dtype != "fp32" and not (decoder and request.mode == "factored"):
+        raise EdgeError(
+            f"adapter dtype: found {request.adapter_dtype}, expected fp32 but for a factored "
+            "decoder; leave it out"
+        )
 
 
 def check_weights(request: ExportRequest) -> None:

@@ -18,7 +18,7 @@ from edge_lra.bundle import FORMAT_VERSION, MANIFEST, describe_files, seal
 from edge_lra.errors import EdgeError
 from edge_lra.graph.factors import AdapterInput
 from edge_lra.graph.plan import Built
-from edge_lra.inputs import ExportRequest
+from edge_lra.inputs import ExportRequest, Inputs
 from edge_lra.metrics import Array
 from edge_lra.quantize import SCHEMES
 from edge_lra.recipe import pad_token_id
@@ -32,7 +32,17 @@ LAYER_ROLES: dict[str, Callable[[Layers], Array]] = {
     "layers_up_bias": lambda layers: layers.scale * layers.up_bias.astype(np.float64),
     "replace": lambda layers: np.array([1.0 - layers.keeps]),
 }
-COPIED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "config.json")
+COPIED = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+)
+
+
+SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def adapter_tensors(adapter: Adapter, inputs: Sequence[AdapterInput]) -> dict[str, Array]:
@@ -58,7 +68,7 @@ def adapter_tensors(adapter: Adapter, inputs: Sequence[AdapterInput]) -> dict[st
             value = _layer(adapter, item)
         else:
             value = _factor(adapter, item)
-        tensors[item.name] = np.ascontiguousarray(value, np.float32)
+        tensors[item.name] = np.ascontiguousarray(value, item.dtype)
     return tensors
 
 
@@ -180,6 +190,39 @@ def check_tokenizer(file: Path) -> None:
         ) from None
 
 
+def hosts(built: Built) -> list[str]:
+    """Return what runs the bundle."""
+    if built.adapter_inputs:
+        return ["edge-lra"]
+    return ["edge-lra", "onnxruntime", "onnxruntime-genai" if built.decoder else "optimum"]
+
+
+def special_tokens(inputs: Inputs) -> dict[str, Any]:
+    """Return a decoder's ids of beginning, ends and padding, as transformers generates by.
+
+    Raises:
+        EdgeError: an id is no token of the vocabulary.
+    """
+    file = inputs.checkpoint.path / "generation_config.json"
+    own = read_config(file) if file.is_file() else {}
+    found = {key: own.get(key, inputs.config.get(key)) for key in SPECIAL}
+    ends = found["eos_token_id"]
+    ends = [] if ends is None else ends if isinstance(ends, list) else [ends]
+    for token in (found["bos_token_id"], found["pad_token_id"], *ends):
+        known = type(token) is int and 0 <= token < inputs.vocabulary_size
+        if token is not None and not known:
+            raise EdgeError(
+                f"{inputs.checkpoint.path}: found token id {token!r} in its configs, expected 0 "
+                f"to {inputs.vocabulary_size - 1}; correct bos_token_id, eos_token_id or "
+                "pad_token_id"
+            )
+    return {
+        "bos_token_id": found["bos_token_id"],
+        "eos_token_ids": ends,
+        "pad_token_id": found["pad_token_id"],
+    }
+
+
 def base_manifest(
     name: str, family: str, request: ExportRequest, mode: str, built: Built, use: Use
 ) -> dict[str, Any]:
@@ -203,8 +246,8 @@ def base_manifest(
         "adapter_inputs": [
             {
                 "name": item.name,
-                "dtype": "float32",
-                "shape": list(item.shape),
+                "dtype": item.dtype,
+                "shape": [*(["adapters"] if item.stacked else []), *item.shape],
                 "off_shape": off_shape(item),
                 "tensors": list(item.tensors),
                 "role": item.role,
@@ -215,7 +258,7 @@ def base_manifest(
         ],
         "min_onnxruntime": SCHEMES[request.scheme].min_onnxruntime,
         "session_options": {},
-        "hosts": ["edge-lra"] if built.adapter_inputs else ["edge-lra", "onnxruntime", "optimum"],
+        "hosts": hosts(built),
         "versions": {"edge_lra": edge_lra.__version__},
     }
 

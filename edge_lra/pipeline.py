@@ -8,19 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from edge_lra.bundle import sha256_file, staged
+from edge_lra.genai import write_genai_config
 from edge_lra.golden import golden_entry, write_golden
+from edge_lra.graph.decoder import build_decoder
 from edge_lra.graph.encoder import build_encoder
-from edge_lra.graph.plan import Built
+from edge_lra.graph.plan import Built, Plan
 from edge_lra.inputs import ExportRequest, Inputs, Progress, check_out, read_inputs
 from edge_lra.packing import (
     base_manifest,
     copy_tokenizer,
+    special_tokens,
     write_adapters,
     write_manifest,
 )
 from edge_lra.planning import check_used, make_plan
 from edge_lra.quantize.schemes import SCHEMES, BlockWeight, Int8Weight
 from edge_lra.quantize.survival import summary
+from edge_lra.recipe import DecoderRecipe
 from edge_lra.task import Use, read_use
 from edge_lra.writer import DATA_NAME, write_data, write_model
 
@@ -40,7 +44,7 @@ def export(request: ExportRequest, progress: Progress | None = None) -> Path:
     inputs = read_inputs(request)
     check_out(request, inputs)
     plan = make_plan(request, inputs)
-    built = build_encoder(plan)
+    built = build(plan, request)
     check_used(inputs, built, plan)
     use = make_use(request, inputs, built)
     if request.verify:
@@ -58,6 +62,13 @@ def export(request: ExportRequest, progress: Progress | None = None) -> Path:
     return request.out
 
 
+def build(plan: Plan, request: ExportRequest) -> Built:
+    """Return the graph of a plan, its weights unread."""
+    if isinstance(plan.recipe, DecoderRecipe):
+        return build_decoder(plan, request.context)
+    return build_encoder(plan)
+
+
 def make_use(request: ExportRequest, inputs: Inputs, built: Built) -> Use:
     """Collect labels and limits for the manifest."""
     shape = built.outputs[0][1]
@@ -68,7 +79,10 @@ def make_use(request: ExportRequest, inputs: Inputs, built: Built) -> Use:
         own = [a.replacements[bias] for a in inputs.adapters if bias in a.replacements]
         count = len(own[0]) if own else int(shape[-1]) if isinstance(shape[-1], int) else None
     labels = request.labels or next((a.labels for a in inputs.adapters if a.labels), None)
-    return read_use(inputs.checkpoint, inputs.recipe, inputs.task, labels, count)
+    use = read_use(inputs.checkpoint, inputs.config, inputs.recipe, inputs.task, labels, count)
+    if request.context is None:
+        return use
+    return replace(use, max_length=min(use.max_length, request.context))
 
 
 def merged_entry(inputs: Inputs, built: Built) -> dict[str, Any] | None:
@@ -110,6 +124,9 @@ def write_content(
     mode = "factored" if factored else "merged" if inputs.adapters else "base"
     name = request.name or request.out.name.removesuffix(".edge")
     manifest = base_manifest(name, inputs.recipe.family, request, mode, built, use)
+    tokenizer = copy_tokenizer(inputs.checkpoint.path, folder, inputs.adapters)
+    if built.decoder and not factored:
+        write_genai_config(folder, inputs.config, built.decoder | special_tokens(inputs))
     head = None
     if inputs.task in inputs.recipe.heads:
         roles = {item.role for item in built.adapter_inputs}
@@ -129,7 +146,8 @@ def write_content(
         "base_model": inputs.model,
         "device": request.device,
         "vocabulary_size": inputs.vocabulary_size,
-        "tokenizer": copy_tokenizer(inputs.checkpoint.path, folder, inputs.adapters),
+        "decoder": built.decoder and built.decoder | special_tokens(inputs),
+        "tokenizer": tokenizer,
         "fidelity": None,
         "golden": golden_entry([], SCHEMES[request.scheme].kernel_spread),
     }

@@ -13,7 +13,7 @@ from edge_lra.adapters.kinds.update import weighted
 from edge_lra.errors import EdgeError
 from edge_lra.graph.factors import Slot
 from edge_lra.graph.plan import Built, Plan
-from edge_lra.inputs import ExportRequest, Inputs
+from edge_lra.inputs import ADAPTER_DTYPES, ExportRequest, Inputs
 from edge_lra.quantize import SCHEMES, Scheme
 from edge_lra.quantize.schemes import KeepFloat
 from edge_lra.weights import Array
@@ -30,7 +30,7 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
         slots |= {t: replace(slots.get(t, Slot()), low_rank=True) for t in all_linear(inputs)}
     return Plan(
         inputs.recipe,
-        inputs.checkpoint.config,
+        inputs.config,
         inputs.checkpoint,
         make_scheme(request),
         inputs.task,
@@ -38,7 +38,9 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
         merged={} if factored else merged_updates(inputs),
         slots=slots,
         replacements=(brought or [{}])[0] if factored else one_of_each(inputs, brought),
+        parted={} if factored else {k: v for a in inputs.adapters for k, v in a.ties.items()},
         head_inputs=factored and any(brought),
+        adapter_dtype=ADAPTER_DTYPES[request.adapter_dtype],
     )
 
 
@@ -139,8 +141,8 @@ def brought_tensors(adapter: Adapter, inputs: Inputs, factored: bool) -> dict[st
 
 
 def all_linear(inputs: Inputs) -> list[str]:
-    """Return the checkpoint names of every encoder linear's weight."""
-    layers = inputs.recipe.count(inputs.checkpoint.config, "layers")
+    """Return the checkpoint names of every layer's linear weights."""
+    layers = inputs.recipe.count(inputs.config, "layers")
     roles = [name for role, name in inputs.recipe.layer.items() if not role.endswith("norm")]
     names = [f"{name.format(i=i)}.weight" for i in range(layers) for name in roles]
     return [inputs.names[name] for name in names if name in inputs.names]  # the graph names others
@@ -158,7 +160,8 @@ def check_used(inputs: Inputs, built: Built, plan: Plan) -> None:
         raise EdgeError(
             f"--keep-float {pattern}: found no linear of that name, expected one such as {example}"
         )
-    read = {w.source.tensor for w in built.builder.weights if hasattr(w, "source")}
+    read = {t for w in built.builder.weights if hasattr(w, "source") for t in w.source.reads}
+    written = {tensor for item in built.adapter_inputs for tensor in item.tensors}
     idle = {
         inputs.names.get(f"{layer.linear}.weight")
         for head in inputs.recipe.heads.values()
@@ -170,4 +173,10 @@ def check_used(inputs: Inputs, built: Built, plan: Plan) -> None:
                 raise EdgeError(
                     f"{adapter.path}: {tensor}: found factors for a weight that "
                     f"{inputs.recipe.family} does not use in {plan.task}"
+                )
+        for tensor in (*adapter.factors, *adapter.layers):
+            if tensor in read and tensor not in written:
+                raise EdgeError(
+                    f"{adapter.path}: {tensor}: found factors there, expected an update of a "
+                    "linear layer for --factored; use --merge"
                 )

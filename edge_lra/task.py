@@ -96,6 +96,7 @@ def _task(task_types: Sequence[str | None], checkpoint: Checkpoint, recipe: Reci
 
 def read_use(
     checkpoint: Checkpoint,
+    config: Mapping[str, Any],
     recipe: Recipe,
     task: str,
     labels: Sequence[str] | None,
@@ -105,13 +106,14 @@ def read_use(
 
     Args:
         checkpoint: the base.
+        config: the base's.
         recipe: its family's recipe.
         task: one of TASKS.
         labels: names the user gave, or None for the config's.
         outputs: size of the head's last layer, None without a head.
     """
     pooling = read_pooling(checkpoint.path) if task == "sentence-embedding" else None
-    length = max_length(checkpoint, recipe, task)
+    length = max_length(checkpoint, config, recipe, task)
     if outputs is None or task == "question-answering":
         return Use(task, None, None, length, pooling)
     problem = None
@@ -143,11 +145,11 @@ def config_labels(config: Mapping[str, Any], count: int) -> tuple[str, ...]:
     return tuple(f"LABEL_{i}" for i in range(count))
 
 
-def max_length(checkpoint: Checkpoint, recipe: Recipe, task: str) -> int:
+def max_length(checkpoint: Checkpoint, config: Mapping[str, Any], recipe: Recipe, task: str) -> int:
     """Return the longest input in tokens: positions, tokenizer, sentence embedding settings."""
-    positions = recipe.count(checkpoint.config, "positions")
+    positions = recipe.count(config, "positions")
     if isinstance(recipe, EncoderRecipe) and recipe.position_ids == "after_padding":
-        positions -= pad_token_id(checkpoint.config, 1) + 1
+        positions -= pad_token_id(config, 1) + 1
     limits = [positions, _limit(checkpoint.path / "tokenizer_config.json", "model_max_length")]
     if task == "sentence-embedding":
         limits.append(_limit(checkpoint.path / "sentence_bert_config.json", "max_seq_length"))

@@ -42,11 +42,9 @@ def with_factors(adapter: Adapter, checkpoint: Checkpoint) -> Adapter:
 
 
 def _check_linear(adapter: Adapter, tensor: str, update: Update, checkpoint: Checkpoint) -> None:
-    """Refuse what is no linear stored as (out, in): an embedding's rows, a kernel, a Conv1D."""
-    transposed = isinstance(update, LowRank) and update.transposed
-    transposed |= isinstance(update, Dora) and update.low_rank.transposed
+    """Refuse a kernel and a tied head; the graph itself refuses rows of an embedding."""
     shape = checkpoint.tensors[tensor].shape if tensor in checkpoint.tensors else ()
-    if transposed or len(shape) != 2 or tensor in adapter.ties:
+    if len(shape) != 2 or tensor in adapter.ties:
         _refuse(adapter, tensor)
 
 

@@ -42,6 +42,14 @@ def _sites() -> Sequence[str]:
     return SITES
 
 
+def _dtypes() -> Sequence[str]:
+    from edge_lra.inputs import ADAPTER_DTYPES
+
+    return list(ADAPTER_DTYPES)
+
+
+CONTEXT = "The longest context of a language model; all that it has otherwise."
+ADAPTER_DTYPE = "Of a language model's --factored adapters."
 KEEP_FLOAT = "Linears that stay in float32, such as 'encoder.layer.5.*'. Repeatable."
 QUANTIZE = "The device's unless edge-lra.toml says; int8 without a device."
 ADAPTER = "Repeatable; with --merge the weighted changes are summed."
@@ -56,6 +64,8 @@ ADAPTER = "Repeatable; with --merge the weighted changes are summed."
 @click.option("--device", metavar="D", help="Where it will run; chooses the scheme.")
 @click.option("--task", type=TableChoice(_tasks), help="What the model is exported for.")
 @click.option("--sites", type=TableChoice(_sites), default="adapter", help="Linears with factors.")
+@click.option("--context", type=click.IntRange(min=1), metavar="TOKENS", help=CONTEXT)
+@click.option("--adapter-dtype", type=TableChoice(_dtypes), default="fp32", help=ADAPTER_DTYPE)
 @click.option("--labels", help="Names of the outputs, separated by commas.")
 @click.option("--data", type=click.Path(path_type=Path), help="Text to verify with.")
 @click.option("--out", type=click.Path(path_type=Path), help="The bundle's folder.")

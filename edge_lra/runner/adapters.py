@@ -40,7 +40,7 @@ class AdapterStore:
         self._entries: dict[str, Any] = (manifest.get("adapters") or {}) if self._inputs else {}
         self._loaded: OrderedDict[str, dict[str, np.ndarray]] = OrderedDict()
         self._lock = threading.Lock()
-        self._off = {name: np.zeros(i["off_shape"], "f4") for name, i in self._inputs.items()}
+        self._off = {n: np.zeros(i["off_shape"], i["dtype"]) for n, i in self._inputs.items()}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -116,7 +116,8 @@ class AdapterStore:
             raise EdgeError(f"adapter {name}: its file changed since export; export it again")
 
     def _tensor(self, name: str, key: str, tensor: np.ndarray | None) -> np.ndarray:
-        shape = self._inputs[key]["shape"]
+        dtype = self._inputs[key]["dtype"]
+        shape = [axis for axis in self._inputs[key]["shape"] if axis != "adapters"]
         if tensor is None:
             if 0 not in self._off[key].shape:
                 raise EdgeError(f"adapter {name}: found no {key}, expected shape {shape}")
@@ -125,9 +126,9 @@ class AdapterStore:
             not isinstance(want, int) or want == have
             for want, have in zip(shape, tensor.shape, strict=True)
         )
-        if not fits or tensor.dtype != np.float32:
+        if not fits or tensor.dtype != np.dtype(dtype):
             raise EdgeError(
                 f"adapter {name}: {key}: found {tensor.dtype}{list(tensor.shape)}, "
-                f"expected float32{shape}; export it for this base"
+                f"expected {dtype}{shape}; export it for this base"
             )
         return tensor

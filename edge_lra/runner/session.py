@@ -54,7 +54,7 @@ class Runner:
         store = AdapterStore(folder, manifest, verify != "never")
         runner = cls(folder, manifest, session, store)
         found = {node.name for node in session.get_inputs()}
-        expected = {*runner.input_names, *store.input_names}
+        expected = {*runner.input_names, *store.input_names, *decoder_inputs(manifest)}
         if found != expected:
             odd = ", ".join(sorted(found ^ expected))
             raise EdgeError(f"{folder}: graph and manifest disagree on inputs: {odd}")
@@ -120,7 +120,8 @@ class Runner:
             EdgeError: as `run`, here or when the function is called.
         """
         factors = self._store.tensors(self._chosen(adapter))
-        feeds = {**check_inputs(inputs, self.manifest), **factors}
+        checked = check_inputs(inputs, self.manifest)
+        feeds = {**checked, **decoder_feeds(self.manifest, checked, factors)}
         names, session = list(self.output_names), self._session
 
         def run() -> list[Any]:
@@ -228,6 +229,36 @@ class Runner:
         return [rows[index] for index in range(len(rows))]
 
 
+def decoder_inputs(manifest: Mapping[str, Any]) -> list[str]:
+    """Return the graph inputs of a decoder's cache and of the choice of adapters."""
+    decoder = manifest.get("decoder")
+    if not decoder:
+        return []
+    index = decoder["adapter_index"]
+    return [*(entry["past"] for entry in decoder["cache"]), *([index] if index else [])]
+
+
+def decoder_feeds(
+    manifest: Mapping[str, Any],
+    inputs: Mapping[str, np.ndarray],
+    factors: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Return what the graph takes beside token inputs, for a run without a past.
+
+    A decoder gets an empty cache, and the one adapter of this run as a stack of one.
+    """
+    decoder = manifest.get("decoder")
+    if not decoder:
+        return dict(factors)
+    batch = len(inputs["input_ids"])
+    empty = np.zeros((batch, decoder["kv_heads"], 0, decoder["head_size"]), np.float32)
+    feeds = {entry["past"]: empty for entry in decoder["cache"]}
+    feeds |= {name: tensor[None] for name, tensor in factors.items()}
+    if decoder["adapter_index"]:
+        feeds[decoder["adapter_index"]] = np.zeros(batch, np.int64)
+    return feeds
+
+
 def check_inputs(inputs: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Return the token inputs as the graph wants them, or raise a one-line EdgeError."""
     nodes = {node["name"]: node for node in manifest["inputs"]}
@@ -245,6 +276,8 @@ def check_inputs(inputs: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict
             raise EdgeError(f"inputs: found no {name!r}, expected {', '.join(nodes)}")
         arrays[name] = _typed(name, _as_array(name, given[name]), node["dtype"])
         _check_shape(name, arrays[name].shape, node["shape"], sizes)
+    if manifest.get("decoder"):
+        _check_whole(arrays)
     size = manifest.get("vocabulary_size")
     if size and "input_ids" in arrays:
         low, high = int(arrays["input_ids"].min()), int(arrays["input_ids"].max())
@@ -257,6 +290,16 @@ def check_inputs(inputs: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict
             f"inputs: found {sizes['sequence']} tokens, expected at most {longest}; truncate them"
         )
     return arrays
+
+
+def _check_whole(arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse padding, which a decoder's attention would take for tokens."""
+    tokens, mask = arrays["input_ids"], arrays["attention_mask"]
+    if mask.shape != tokens.shape or not mask.all():
+        raise EdgeError(
+            f"attention_mask: found {list(mask.shape)} with {int((mask == 0).sum())} zeros, "
+            f"expected {list(tokens.shape)} of ones; run rows of different lengths apart"
+        )
 
 
 def _as_array(name: str, value: Any) -> np.ndarray:
