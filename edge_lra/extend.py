@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from safetensors.numpy import load_file
+
 from edge_lra.adapters import Adapter
 from edge_lra.bundle import MANIFEST, check_files, load_manifest, staged
 from edge_lra.errors import EdgeError
@@ -16,7 +18,7 @@ from edge_lra.golden import NAME as GOLDEN
 from edge_lra.golden import read_golden, write_golden
 from edge_lra.graph.factors import AdapterInput
 from edge_lra.inputs import ExportRequest, Inputs, Progress, read_inputs
-from edge_lra.packing import write_adapters, write_manifest
+from edge_lra.packing import DIVISORS, write_adapters, write_manifest
 from edge_lra.planning import brought_tensors
 from edge_lra.quantize import SCHEMES
 
@@ -63,7 +65,7 @@ def add_adapter(request: AddRequest, progress: Progress | None = None) -> str:
     export_request = as_export(request, manifest)
     inputs = read_inputs(export_request)
     (adapter,) = inputs.adapters
-    slots = [read_input(item) for item in manifest["adapter_inputs"]]
+    slots = read_adapter_inputs(request.bundle, manifest)
     check_fits(request.bundle, manifest, inputs, slots)
     if request.verify:
         import edge_lra.proof as proof
@@ -106,6 +108,14 @@ def as_export(request: AddRequest, manifest: Mapping[str, Any]) -> ExportRequest
         data=request.data,
         gates=request.gates,
     )
+
+
+def read_adapter_inputs(bundle: Path, manifest: Mapping[str, Any]) -> list[AdapterInput]:
+    """Return a bundle's adapter inputs, with what their adapters have to take in."""
+    items = manifest["adapter_inputs"]
+    divided = any(item.get("divided") for item in items)
+    divisors = load_file(bundle / DIVISORS) if divided else {}
+    return [replace(read_input(item), divisor=divisors.get(item["name"])) for item in items]
 
 
 def read_input(item: Mapping[str, Any]) -> AdapterInput:

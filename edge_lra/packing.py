@@ -42,6 +42,7 @@ COPIED = (
 )
 
 
+DIVISORS = "divisors.safetensors"
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -68,6 +69,8 @@ def adapter_tensors(adapter: Adapter, inputs: Sequence[AdapterInput]) -> dict[st
             value = _layer(adapter, item)
         else:
             value = _factor(adapter, item)
+        if item.divisor is not None:
+            value = value * item.divisor[:, None]
         tensors[item.name] = np.ascontiguousarray(value, item.dtype)
     return tensors
 
@@ -130,6 +133,13 @@ def write_adapters(
             "base": fingerprint,
         }
     return entries
+
+
+def write_divisors(folder: Path, inputs: Sequence[AdapterInput]) -> None:
+    """Write what further adapters have to take in, by input; nothing where nothing is divided."""
+    divisors = {item.name: item.divisor for item in inputs if item.divisor is not None}
+    if divisors:
+        (folder / DIVISORS).write_bytes(save(divisors))
 
 
 def adapter_labels(
@@ -253,6 +263,7 @@ def base_manifest(
                 "role": item.role,
                 "index": item.index,
                 "layers": list(item.layers) if item.layers else None,
+                "divided": item.divisor is not None,
             }
             for item in built.adapter_inputs
         ],

@@ -19,6 +19,7 @@ from edge_lra.packing import (
     copy_tokenizer,
     special_tokens,
     write_adapters,
+    write_divisors,
     write_manifest,
 )
 from edge_lra.planning import check_used, make_plan
@@ -137,6 +138,7 @@ def write_content(
         named = request.labels is not None  # then the adapters' own names give way
         given = [replace(a, labels=None) if named else a for a in inputs.adapters]
         adapters = write_adapters(folder, given, slots, use.labels, fingerprint)
+        write_divisors(folder, slots)
     return manifest | {
         "adapters": adapters,
         "merged": None if factored else merged_entry(inputs, built),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from edge_lra.graph.builder import GraphBuilder
+from edge_lra.weights import Array
 
 ADAPTER_INDEX = "adapter_index"  # the input (batch,) that says which of the stacked a row uses
 
@@ -27,6 +28,8 @@ class AdapterInput:
         layers: kind and activation of the two layers it is one tensor of.
         stacked: the graph's input has an axis of adapters before `shape`.
         dtype: "float32" or "float16".
+        divisor: (in,) what the value that it multiplies was divided by; an adapter's own tensor
+            takes it in before it is written.
     """
 
     name: str
@@ -37,6 +40,7 @@ class AdapterInput:
     layers: tuple[str, str] | None = None
     stacked: bool = False
     dtype: str = "float32"
+    divisor: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,7 @@ class FactorWriter:
         self.slots = slots
         self.stacked = stacked
         self.dtype = dtype
+        self.divisors: dict[str, Array] = {}  # of divided values, by their names
         self._index: tuple[ir.Value, ir.Value] | None = None
         self.sites = frozenset(tensor for tensor, slot in slots.items() if slot.low_rank)
         self.inputs: list[AdapterInput] = []
@@ -110,7 +115,7 @@ class FactorWriter:
         group = self._groups.get(str(x.name))
         if group is None or tensor not in group.tensors:
             group = _Group(module, (tensor,))
-        down, up = self.pair(module, tensor, shape, group)
+        down, up = self.pair(module, tensor, shape, group, self.divisors.get(str(x.name)))
         if group.lowered is None:
             group.lowered = self.graph.op("MatMul", [x, down])
         return self.graph.op("Add", [y, self.graph.op("MatMul", [group.lowered, up])])
@@ -178,7 +183,10 @@ class FactorWriter:
         rank = f"{module}.layers_rank"
 
         def given(role: str, *shape: int | str) -> ir.Value:
-            return self.input(f"{module}.{role}", (tensor,), role, shape, layers=slot.layers)
+            divisor = self.divisors.get(str(read.name)) if role == "layers_down" else None
+            return self.input(
+                f"{module}.{role}", (tensor,), role, shape, layers=slot.layers, divisor=divisor
+            )
 
         graph = self.graph
         inner = graph.op("MatMul", [read, given("layers_down", width, rank)])
@@ -192,15 +200,30 @@ class FactorWriter:
         return graph.op("Add", [y, outer])
 
     def pair(
-        self, module: str, tensor: str, shape: Sequence[int], group: _Group | None = None
+        self,
+        module: str,
+        tensor: str,
+        shape: Sequence[int],
+        group: _Group | None = None,
+        divisor: Array | None = None,
     ) -> tuple[ir.Value, ir.Value]:
-        """Return the down (in, ranks) and up (ranks, out) inputs of a site."""
+        """Return the down (in, ranks) and up (ranks, out) inputs of a site.
+
+        Args:
+            module: the site's name.
+            tensor: the checkpoint's name of its weight.
+            shape: of that weight, (out, in).
+            group: the sites it shares the down factor with.
+            divisor: (in,) what the value it reads was divided by.
+        """
         group = group or _Group(module, (tensor,))
         out, width = shape
         rank = f"{group.name}.rank"
         name = f"{group.name}.lora_down"
         if name not in self._downs:
-            self._downs[name] = self.input(name, group.tensors, "down", (width, rank))
+            self._downs[name] = self.input(
+                name, group.tensors, "down", (width, rank), divisor=divisor
+            )
         index = group.tensors.index(tensor)
         up = self.input(f"{module}.lora_up", group.tensors, "up", (rank, out), index)
         return self._downs[name], up
@@ -213,6 +236,7 @@ class FactorWriter:
         shape: tuple[int | str, ...],
         index: int = 0,
         layers: tuple[str, str] | None = None,
+        divisor: Array | None = None,
     ) -> ir.Value:
         """Add a required input that an adapter fills, and return it as float32.
 
@@ -220,7 +244,9 @@ class FactorWriter:
         vector as (batch, 1, out).
         """
         self.inputs.append(
-            AdapterInput(name, tensors, role, shape, index, layers, self.stacked, self.dtype)
+            AdapterInput(
+                name, tensors, role, shape, index, layers, self.stacked, self.dtype, divisor
+            )
         )
         if self.stacked:
             rows, vectors = self.indices()
