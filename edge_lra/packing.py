@@ -207,6 +207,30 @@ def hosts(built: Built) -> list[str]:
     return ["edge-lra", "onnxruntime", "onnxruntime-genai" if built.decoder else "optimum"]
 
 
+def check_vocabulary(inputs: Inputs) -> None:
+    """Refuse a tokenizer that gives ids beyond the embedding's rows.
+
+    More rows than tokens are usual: tables are filled up to a round size.
+
+    Raises:
+        EdgeError: names the token.
+    """
+    file = inputs.checkpoint.path / "tokenizer.json"
+    if not file.is_file():
+        return
+    document = read_config(file)
+    vocabulary = document.get("model", {}).get("vocab", {})
+    ids = dict(vocabulary) if isinstance(vocabulary, dict) else {}
+    ids |= {token["content"]: token["id"] for token in document.get("added_tokens", [])}
+    rows = inputs.vocabulary_size
+    worst = max(ids, key=lambda token: int(ids[token]), default=None)
+    if worst is not None and ids[worst] >= rows:
+        raise EdgeError(
+            f"{file}: found token {worst!r} with id {ids[worst]}, expected ids of 0 to {rows - 1} "
+            "as the embedding has rows; does the tokenizer belong to this checkpoint?"
+        )
+
+
 def special_tokens(inputs: Inputs) -> dict[str, Any]:
     """Return a decoder's ids of beginning, ends and padding, as transformers generates by.
 

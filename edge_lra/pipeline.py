@@ -16,6 +16,7 @@ from edge_lra.graph.plan import Built, Plan
 from edge_lra.inputs import ExportRequest, Inputs, Progress, check_out, read_inputs
 from edge_lra.packing import (
     base_manifest,
+    check_vocabulary,
     copy_tokenizer,
     special_tokens,
     write_adapters,
@@ -45,7 +46,7 @@ def export(request: ExportRequest, progress: Progress | None = None) -> Path:
     inputs = read_inputs(request)
     check_out(request, inputs)
     plan = make_plan(request, inputs)
-    built = build(plan, request)
+    built = build(plan, inputs, request)
     check_used(inputs, built, plan)
     use = make_use(request, inputs, built)
     if request.verify:
@@ -63,9 +64,14 @@ def export(request: ExportRequest, progress: Progress | None = None) -> Path:
     return request.out
 
 
-def build(plan: Plan, request: ExportRequest) -> Built:
-    """Return the graph of a plan, its weights unread."""
+def build(plan: Plan, inputs: Inputs, request: ExportRequest) -> Built:
+    """Return the graph of a plan, its weights unread.
+
+    Raises:
+        EdgeError: the checkpoint's parts do not fit each other, or ask for an unknown variant.
+    """
     if isinstance(plan.recipe, DecoderRecipe):
+        check_vocabulary(inputs)
         return build_decoder(plan, request.context)
     return build_encoder(plan)
 
