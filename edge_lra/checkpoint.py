@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from edge_lra.errors import EdgeError
 from edge_lra.places import resolve_model
@@ -39,6 +41,16 @@ class Checkpoint:
     def weight_files(self) -> tuple[Path, ...]:
         """The files that hold its tensors."""
         return tuple(sorted({file.path for file in self._files.values()}))
+
+    def write_side_files(self, folder: Path, names: Sequence[str]) -> None:
+        """Write those of the named files beside the weights that the model has into a folder."""
+        for name in names:
+            if (self.path / name).is_file():
+                shutil.copyfile(self.path / name, folder / name)
+
+    def oracle_source(self) -> dict[str, Any]:
+        """Return the arguments with which transformers' `from_pretrained` loads the same model."""
+        return {"pretrained_model_name_or_path": self.path}
 
     def rows(self, name: str, start: int = 0, stop: int | None = None) -> Array:
         """Return rows of a tensor as float32; a scalar counts as one row.

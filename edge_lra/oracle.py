@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
 from edge_lra.places import ADAPTER_CONFIG
 from edge_lra.task import TASK_TYPES
@@ -52,7 +53,7 @@ class Oracle:
         """Load the base and, through PEFT, the adapter.
 
         Args:
-            model: checkpoint folder.
+            model: checkpoint folder, or a GGUF file.
             task: the bundle's task.
             adapters: folders and weights; their changes are summed.
             task_type: the adapter's `task_type`; decides the class PEFT expects below it.
@@ -68,7 +69,7 @@ class Oracle:
         loader = getattr(transformers, AUTO_CLASSES[TASK_TYPES.get(task_type or "", task)])
         options: dict[str, Any] = {} if num_labels is None else {"num_labels": num_labels}
         loaded = loader.from_pretrained(
-            model,
+            **Checkpoint(model).oracle_source(),
             dtype=torch.float32,
             local_files_only=True,
             attn_implementation="eager",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from edge_lra.adapters import Adapter
 from edge_lra.adapters.kinds.layers import Layers
 from edge_lra.adapters.kinds.update import Factors
 from edge_lra.bundle import FORMAT_VERSION, MANIFEST, describe_files, seal
+from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
 from edge_lra.graph.factors import AdapterInput
 from edge_lra.graph.plan import Built
@@ -158,22 +158,20 @@ def adapter_labels(
 
 
 def copy_tokenizer(
-    checkpoint: Path, folder: Path, adapters: Sequence[Adapter]
+    checkpoint: Checkpoint, folder: Path, adapters: Sequence[Adapter]
 ) -> dict[str, Any] | None:
     """Copy tokenizer and config; return the manifest's entry for the tokenizer.
 
     PEFT's model for question answering drops `token_type_ids`, in training as well: for such an
     adapter text gets zeros.
     """
-    for name in COPIED:
-        if (checkpoint / name).is_file():
-            shutil.copyfile(checkpoint / name, folder / name)
-    file = checkpoint / "tokenizer.json"
+    checkpoint.write_side_files(folder, COPIED)
+    file = folder / "tokenizer.json"
     if not file.is_file():
         return None
-    check_tokenizer(file)
+    check_tokenizer(file, checkpoint.path / file.name)
     added = read_config(file).get("added_tokens", [])
-    pad_id = pad_token_id(read_config(checkpoint / "config.json"), 0)
+    pad_id = pad_token_id(checkpoint.config, 0)
     token = next((t["content"] for t in added if t["id"] == pad_id), "[PAD]")
     return {
         "file": file.name,
@@ -183,11 +181,11 @@ def copy_tokenizer(
     }
 
 
-def check_tokenizer(file: Path) -> None:
+def check_tokenizer(file: Path, source: Path) -> None:
     """Refuse a file that the tokenizers library does not read.
 
     Raises:
-        EdgeError: names the file.
+        EdgeError: names the file it was copied from.
     """
     from tokenizers import Tokenizer
 
@@ -196,7 +194,7 @@ def check_tokenizer(file: Path) -> None:
     except Exception as error:  # the library raises bare Exception
         reason = str(error).splitlines()[0]
         raise EdgeError(
-            f"{file}: found {reason}, expected a tokenizer; fetch the checkpoint again"
+            f"{source}: found {reason}, expected a tokenizer; fetch the checkpoint again"
         ) from None
 
 

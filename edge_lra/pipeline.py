@@ -131,7 +131,7 @@ def write_content(
     mode = "factored" if factored else "merged" if inputs.adapters else "base"
     name = request.name or request.out.name.removesuffix(".edge")
     manifest = base_manifest(name, inputs.recipe.family, request, mode, built, use)
-    tokenizer = copy_tokenizer(inputs.checkpoint.path, folder, inputs.adapters)
+    tokenizer = copy_tokenizer(inputs.checkpoint, folder, inputs.adapters)
     if built.decoder and not factored:
         write_genai_config(folder, inputs.config, built.decoder | special_tokens(inputs))
     head = None
