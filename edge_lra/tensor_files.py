@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,12 +53,18 @@ class TensorFile(Protocol):
     path: Path
     tensors: dict[str, TensorInfo]
 
+    @property
+    def readable(self) -> Collection[str]:
+        """The types that it reads as float32."""
+
     def read(self, name: str, start: int, stop: int) -> Array:
         """Return rows start..stop of a float tensor as float32, unchecked."""
 
 
 class SafetensorsFile:
     """Tensors read by seek and readinto."""
+
+    readable: Collection[str] = FLOATS
 
     def __init__(self, path: Path) -> None:
         """Read the header, no data."""
@@ -74,7 +81,7 @@ class SafetensorsFile:
                 file.seek(self._offsets[name] + start * width * item)
                 count = file.readinto(raw.data)
         except OSError as error:
-            raise _unreadable(self.path, error) from None
+            raise unreadable(self.path, error) from None
         if count != raw.nbytes:
             raise EdgeError(
                 f"{self.path}: {name}: found {count} bytes, expected {raw.nbytes}; "
@@ -85,6 +92,8 @@ class SafetensorsFile:
 
 class TorchFile:
     """Tensors of a pickle that torch loads without running any code of it."""
+
+    readable: Collection[str] = FLOATS
 
     def __init__(self, path: Path) -> None:
         """Load the pickle's structure; torch maps the data where the format allows."""
@@ -118,7 +127,7 @@ def read_rows(file: TensorFile, name: str, start: int = 0, stop: int | None = No
         EdgeError: the tensor is not a float one, ends early, or holds NaN or Inf.
     """
     info = file.tensors[name]
-    if info.dtype not in FLOATS:
+    if info.dtype not in file.readable:
         raise EdgeError(
             f"{file.path}: {name}: found {info.dtype}, expected F32, F16 or BF16; "
             "save the tensor in one of these"
@@ -151,7 +160,7 @@ def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, int]]:
                 )
             header = json.loads(file.read(length), object_pairs_hook=_unique)
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
@@ -232,7 +241,7 @@ def _load_pickle(path: Path) -> dict[str, Any]:
             warnings.simplefilter("ignore")  # advice on pickle protocols; an error says enough
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     except pickle.UnpicklingError:
         raise EdgeError(
             f"{path}: found a pickle that is damaged or runs code, expected tensors only; "
@@ -247,7 +256,8 @@ def _load_pickle(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def _unreadable(path: Path, error: OSError) -> EdgeError:
+def unreadable(path: Path, error: OSError) -> EdgeError:
+    """Return what to say of a file that the system does not let us read."""
     reason = error.strerror or type(error).__name__
     return EdgeError(f"{path}: found {reason}, expected a readable file; is the folder complete?")
 
@@ -268,7 +278,7 @@ def read_json(path: Path, unique: bool = False) -> Any:
             f"{path}: found no such file, expected JSON; is the folder complete?"
         ) from None
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise unreadable(path, error) from None
     except (ValueError, RecursionError) as error:
         raise EdgeError(f"{path}: found {error}, expected JSON; fetch it again") from None
 
