@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from edge_lra.adapters.formats.rope import to_halves
 from edge_lra.errors import EdgeError
 from edge_lra.gguf_config import FACTORS, find_family, read_model_config
 from edge_lra.gguf_file import GgufFile
+from edge_lra.row_order import to_halves
 from edge_lra.tensor_files import Array, TensorInfo
 
 SUFFIX = ".gguf"

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from edge_lra.adapters.formats.gguf_names import ARCHITECTURES
 from edge_lra.errors import EdgeError
 from edge_lra.gguf_file import GgufFile
 
@@ -67,6 +66,7 @@ class Family:
         outer, layer: modules of the model and of layer {i}.
         norm_offset: what GGUF adds to the weights of norms.
         transposed: modules that transformers stores as (in, out).
+        permuted: rows of queries and keys stand in Meta's order.
     """
 
     model_type: str
@@ -77,11 +77,7 @@ class Family:
     also: Mapping[str, str] = field(default_factory=dict)
     norm_offset: float = 0.0
     transposed: tuple[str, ...] = ()
-
-    @property
-    def permuted(self) -> bool:
-        """Whether the rows of queries and keys stand in Meta's order."""
-        return ARCHITECTURES[self.model_type].permuted if self.model_type != "gpt2" else False
+    permuted: bool = False
 
 
 OUTER = ("model.embed_tokens", "model.norm", "lm_head")
@@ -107,7 +103,12 @@ CONV1D = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 
 FAMILIES = {
     "llama": Family(
-        "llama", "LlamaForCausalLM", OUTER, (*NORMS, *PROJECTIONS), {"hidden_act": "silu"}
+        "llama",
+        "LlamaForCausalLM",
+        OUTER,
+        (*NORMS, *PROJECTIONS),
+        {"hidden_act": "silu"},
+        permuted=True,
     ),
     "qwen2": Family(
         "qwen2",

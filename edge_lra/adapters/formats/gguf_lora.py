@@ -29,10 +29,10 @@ from edge_lra.adapters.formats.format import Base, heads, need_base
 from edge_lra.adapters.formats.gguf_names import KEY, QUERY, architecture, modules_by_name
 from edge_lra.adapters.formats.place import Place, only
 from edge_lra.adapters.formats.plain import PlainSite, plain_sites, usual
-from edge_lra.adapters.formats.rope import check_rows, to_halves, to_pairs
 from edge_lra.adapters.names import tied_heads
 from edge_lra.adapters.saved import Array, Saved
 from edge_lra.errors import EdgeError
+from edge_lra.row_order import check_rows, to_halves, to_pairs
 from edge_lra.tensor_files import TensorInfo
 
 SUFFIX = ".gguf"

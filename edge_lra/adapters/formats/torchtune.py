@@ -15,11 +15,11 @@ from pathlib import Path
 from edge_lra.adapters.formats.build import DOWN, MAGNITUDE, UP, Parts, part_of
 from edge_lra.adapters.formats.format import Base, heads, need_base
 from edge_lra.adapters.formats.place import Place, only
-from edge_lra.adapters.formats.rope import check_rows, to_halves
 from edge_lra.adapters.kinds.rules import factor, positive
 from edge_lra.adapters.saved import Array, Saved
 from edge_lra.errors import EdgeError
 from edge_lra.places import ADAPTER_CONFIG
+from edge_lra.row_order import check_rows, to_halves
 from edge_lra.tensor_files import TensorFile
 
 KEYS = re.compile(r"\.lora_[ab]\.weight$")

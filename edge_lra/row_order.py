@@ -5,8 +5,8 @@ Hugging Face rotates row i of a head with row i + d/2, Meta row 2i with row 2i +
 
 from __future__ import annotations
 
-from edge_lra.adapters.saved import Array
 from edge_lra.errors import EdgeError
+from edge_lra.tensor_files import Array
 
 
 def to_halves(values: Array, heads: int) -> Array:
