@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from edge_lra.pipeline import export
     from edge_lra.profile import measure
-    from edge_lra.runner import Runner
+    from edge_lra.runner import Generator, Runner
 
 __version__ = "0.1.0"
 # onnxruntime 1.32 writes a device id and a database into the user's cache when it is imported,
 # before its own switch can be reached. Who wants that sets the variable to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-__all__ = ["Runner", "__version__", "export", "measure"]
+__all__ = ["Generator", "Runner", "__version__", "export", "measure"]
 
 _HOMES = {
+    "Generator": "edge_lra.runner",
     "Runner": "edge_lra.runner",
     "export": "edge_lra.pipeline",
     "measure": "edge_lra.profile",

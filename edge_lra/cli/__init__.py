@@ -9,6 +9,7 @@ from edge_lra.cli.adapter import adapter
 from edge_lra.cli.common import EdgeGroup
 from edge_lra.cli.devices import devices
 from edge_lra.cli.export import export
+from edge_lra.cli.generate import generate
 from edge_lra.cli.inspect import inspect
 from edge_lra.cli.profile import profile
 from edge_lra.cli.run import run
@@ -23,5 +24,16 @@ def main() -> None:
     """Take low-rank adapted models to devices: export, run, measure."""
 
 
-for command in (sample, tune, export, run, profile, verify, inspect, devices, adapter):
+for command in (
+    sample,
+    tune,
+    export,
+    run,
+    generate,
+    profile,
+    verify,
+    inspect,
+    devices,
+    adapter,
+):
     main.add_command(command)

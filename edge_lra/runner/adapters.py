@@ -6,7 +6,7 @@ import enum
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from safetensors.numpy import load
 
 from edge_lra.errors import EdgeError
 
+STACKED = "adapters"  # the leading axis of inputs that hold several
 CACHED = 32  # a reload costs 0.2-2 ms; a thousand adapters must not stay in memory
 
 
@@ -37,10 +38,15 @@ class AdapterStore:
         self._manifest = manifest
         self._verify = verify
         self._inputs: dict[str, Any] = {i["name"]: i for i in manifest.get("adapter_inputs") or ()}
+        # A decoder's inputs hold several adapters; a file holds one.
+        self.shapes = {name: _one(i["shape"]) for name, i in self._inputs.items()}
+        self.dtypes = {name: np.dtype(i["dtype"]) for name, i in self._inputs.items()}
         self._entries: dict[str, Any] = (manifest.get("adapters") or {}) if self._inputs else {}
         self._loaded: OrderedDict[str, dict[str, np.ndarray]] = OrderedDict()
         self._lock = threading.Lock()
-        self._off = {n: np.zeros(i["off_shape"], i["dtype"]) for n, i in self._inputs.items()}
+        self._off = {
+            name: np.zeros(_off_shape(s), self.dtypes[name]) for name, s in self.shapes.items()
+        }
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,13 +89,19 @@ class AdapterStore:
         self.check_name(name)
         with self._lock:
             if name not in self._loaded:
-                self._loaded[name] = self._load(name)
+                self._loaded[name] = self.read(name)
                 if len(self._loaded) > CACHED:
                     self._loaded.popitem(last=False)
             self._loaded.move_to_end(name)
             return self._loaded[name]
 
-    def _load(self, name: str) -> dict[str, np.ndarray]:
+    def read(self, name: str) -> dict[str, np.ndarray]:
+        """Return the tensors of an adapter's file by graph input, and keep no copy.
+
+        Raises:
+            EdgeError: the adapter is unknown, foreign or damaged.
+        """
+        self.check_name(name)
         entry = self._entries[name]
         if entry.get("base") != self._manifest["base_fingerprint"]:
             raise EdgeError(
@@ -116,8 +128,7 @@ class AdapterStore:
             raise EdgeError(f"adapter {name}: its file changed since export; export it again")
 
     def _tensor(self, name: str, key: str, tensor: np.ndarray | None) -> np.ndarray:
-        dtype = self._inputs[key]["dtype"]
-        shape = [axis for axis in self._inputs[key]["shape"] if axis != "adapters"]
+        shape, dtype = self.shapes[key], self.dtypes[key]
         if tensor is None:
             if 0 not in self._off[key].shape:
                 raise EdgeError(f"adapter {name}: found no {key}, expected shape {shape}")
@@ -126,9 +137,18 @@ class AdapterStore:
             not isinstance(want, int) or want == have
             for want, have in zip(shape, tensor.shape, strict=True)
         )
-        if not fits or tensor.dtype != np.dtype(dtype):
+        if not fits or tensor.dtype != dtype:
             raise EdgeError(
                 f"adapter {name}: {key}: found {tensor.dtype}{list(tensor.shape)}, "
                 f"expected {dtype}{shape}; export it for this base"
             )
         return tensor
+
+
+def _one(shape: Sequence[int | str]) -> list[int | str]:
+    """Return the shape of one adapter's tensor."""
+    return list(shape[1:] if shape[0] == STACKED else shape)
+
+
+def _off_shape(shape: Sequence[int | str]) -> tuple[int, ...]:
+    return tuple(0 if isinstance(size, str) else size for size in shape)

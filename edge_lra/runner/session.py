@@ -50,14 +50,11 @@ class Runner:
         folder = Path(path)
         manifest = load_manifest(folder)
         check_files(folder, manifest, verify)
-        session = _open_session(folder, manifest, threads)
+        session = open_session(folder, manifest, threads)
         store = AdapterStore(folder, manifest, verify != "never")
         runner = cls(folder, manifest, session, store)
-        found = {node.name for node in session.get_inputs()}
         expected = {*runner.input_names, *store.input_names, *decoder_inputs(manifest)}
-        if found != expected:
-            odd = ", ".join(sorted(found ^ expected))
-            raise EdgeError(f"{folder}: graph and manifest disagree on inputs: {odd}")
+        check_graph(folder, session, expected)
         return runner
 
     @property
@@ -128,7 +125,7 @@ class Runner:
             try:
                 return list(session.run(names, feeds))
             except Exception as error:  # onnxruntime's classes share no public base
-                raise EdgeError(f"{self.path}: the run failed: {_first_line(error)}") from error
+                raise EdgeError(f"{self.path}: the run failed: {first_line(error)}") from error
 
         return run
 
@@ -306,7 +303,7 @@ def _as_array(name: str, value: Any) -> np.ndarray:
     try:
         return np.asarray(value)
     except (ValueError, TypeError) as error:
-        raise EdgeError(f"{name}: is not an array: {_first_line(error)}") from error
+        raise EdgeError(f"{name}: is not an array: {first_line(error)}") from error
 
 
 def _typed(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
@@ -330,9 +327,22 @@ def _check_shape(
             )
 
 
-def _open_session(
+def check_graph(folder: Path, session: ort.InferenceSession, expected: set[str]) -> None:
+    """Raise EdgeError unless the graph's inputs are those that the manifest tells of."""
+    found = {node.name for node in session.get_inputs()}
+    if found != expected:
+        odd = ", ".join(sorted(found ^ expected))
+        raise EdgeError(f"{folder}: graph and manifest disagree on inputs: {odd}")
+
+
+def open_session(
     folder: Path, manifest: Mapping[str, Any], threads: int | None
 ) -> ort.InferenceSession:
+    """Open a bundle's graph for the CPU.
+
+    Raises:
+        EdgeError: onnxruntime is too old or cannot open it.
+    """
     minimum = manifest.get("min_onnxruntime")
     if minimum and _version(ort.__version__) < _version(minimum):
         raise EdgeError(
@@ -354,12 +364,13 @@ def _open_session(
             str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime's classes share no public base
-        raise EdgeError(f"{folder}: onnxruntime cannot open it: {_first_line(error)}") from error
+        raise EdgeError(f"{folder}: onnxruntime cannot open it: {first_line(error)}") from error
 
 
 def _version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what an error of a library says, without the rest."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

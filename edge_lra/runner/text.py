@@ -158,27 +158,34 @@ class TextEncoder:
         """Return one that truncates and one that does not; their settings never change."""
         with self._lock:
             if self._clipped is None or self._whole is None:
-                self._clipped, self._whole = self._open(), self._open()
+                self._clipped = open_tokenizer(self._folder, self._info)
+                self._whole = open_tokenizer(self._folder, self._info)
                 self._clipped.enable_truncation(self._max_length)
             return self._clipped, self._whole
 
-    def _open(self) -> Tokenizer:
-        if self._info is None:
-            raise EdgeError(f"{self._folder}: holds no tokenizer; pass token ids to run()")
-        try:
-            from tokenizers import Tokenizer
-        except ImportError:
-            raise EdgeError(
-                'tokenizers: is not installed, text needs it; pip install "edge-lra[text]"'
-            ) from None
-        path = self._folder / self._info["file"]
-        try:
-            tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
-            raise EdgeError(f"{path}: is not a tokenizer: {str(error).splitlines()[0]}") from error
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return tokenizer
+
+def open_tokenizer(folder: Path, info: Mapping[str, Any] | None) -> Tokenizer:
+    """Open a bundle's tokenizer, which neither pads nor truncates.
+
+    Raises:
+        EdgeError: there is none, it is damaged, or `tokenizers` is not installed.
+    """
+    if info is None:
+        raise EdgeError(f"{folder}: holds no tokenizer; give token ids")
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise EdgeError(
+            'tokenizers: is not installed, text needs it; pip install "edge-lra[text]"'
+        ) from None
+    path = folder / info["file"]
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise EdgeError(f"{path}: is not a tokenizer: {str(error).splitlines()[0]}") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def _check_texts(name: str, texts: Sequence[str]) -> None:
