@@ -87,7 +87,7 @@ def read_prompts(given: dict[str, Any]) -> list[str]:
     source = given["source"]
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-        return [data.decode()]
+        return [data.decode().removesuffix("\n")]  # which an editor or echo put there
     except FileNotFoundError:
         raise EdgeError(f"{source}: found no such file; check --input") from None
     except UnicodeDecodeError:

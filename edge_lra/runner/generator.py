@@ -276,17 +276,17 @@ class Generator:
         context = self.layout.context
         if on_overflow == "slide":
             if max_tokens is None:
-                raise EdgeError("max_tokens: found None, expected a number with on_overflow=slide")
+                raise EdgeError("max_tokens: found None, expected a number when it may slide")
             return max_tokens
         if prompt >= context:
             raise EdgeError(
                 f"prompt: found {prompt} tokens, expected fewer than {context}, the context; "
-                "shorten it, or on_overflow=slide"
+                "shorten it, or let it slide"
             )
         if max_tokens is not None and prompt + max_tokens > context:
             raise EdgeError(
                 f"max_tokens: found {max_tokens} behind a prompt of {prompt}, expected at most "
-                f"{context - prompt} in a context of {context}; lower it, or on_overflow=slide"
+                f"{context - prompt} in a context of {context}; lower it, or let it slide"
             )
         return context - prompt if max_tokens is None else max_tokens
 
