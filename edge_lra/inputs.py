@@ -127,12 +127,22 @@ def read_inputs(request: ExportRequest) -> Inputs:
 
 
 def check_decoder_options(request: ExportRequest, recipe: Recipe) -> None:
-    """Refuse options that only a decoder's graph honours.
+    """Refuse options that this family's graph does not honour.
 
     Raises:
         EdgeError: names the option.
     """
     decoder = isinstance(recipe, DecoderRecipe)
+    if decoder and request.scheme == "int8":
+        raise EdgeError(
+            f"quantize: found int8 for family {recipe.family}, expected int8-weight-only, int4 or "
+            "none; one scale for all tokens' activations would spoil a language model"
+        )
+    if decoder and request.verify:
+        raise EdgeError(
+            f"verify: found family {recipe.family}, a language model, expected --no-verify; "
+            "they cannot be held against the float model yet"
+        )
     if request.context is not None and not decoder:
         raise EdgeError(
             f"context: found {request.context} for family {recipe.family}, expected none; "

@@ -14,6 +14,7 @@ from edge_lra.agent.adapter import pick_adapter
 from edge_lra.bundle import load_manifest
 from edge_lra.errors import EdgeError
 from edge_lra.runner.adapters import AdapterStore
+from edge_lra.runner.session import decoder_feeds
 
 Arrays = dict[str, np.ndarray]
 Shape = tuple[int, int]  # (batch, tokens)
@@ -38,11 +39,12 @@ def token_inputs(folder: Path, names: Sequence[str], shape: Shape) -> Arrays:
 
 
 def all_inputs(folder: Path, shape: Shape, adapter: str | None) -> Arrays:
-    """Return everything the graph takes: tokens and an adapter's tensors."""
+    """Return everything the graph takes: tokens, an adapter's tensors, and no past."""
     manifest = load_manifest(folder)
     tokens = token_inputs(folder, [node["name"] for node in manifest["inputs"]], shape)
     store = AdapterStore(folder, manifest, verify=False)
-    return {**tokens, **store.tensors(pick_adapter(manifest, adapter))}
+    factors = store.tensors(pick_adapter(manifest, adapter))
+    return {**tokens, **decoder_feeds(manifest, tokens, factors)}
 
 
 def session_options(folder: Path, threads: int) -> Any:
