@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_lra.errors import EdgeError
-from edge_lra.metrics import GATES
+from edge_lra.metrics import GATES, LANGUAGE_GATES
 from edge_lra.profile.result import LIMITS
 
 CONFIG = "edge-lra.toml"
@@ -41,6 +41,7 @@ class Config:
     devices: Path | None = None
     data: Path | None = None
     adapters: tuple[AdapterEntry, ...] = ()
+    verify_tokens: int | None = None
     gates: Mapping[str, float] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
 
@@ -132,6 +133,12 @@ def _weight(where: str, value: Any, folder: Path) -> float:
     return float(value)
 
 
+def _count(where: str, value: Any, folder: Path) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise EdgeError(f"{where}: found {value!r}, expected a whole number of at least 1")
+    return value
+
+
 def _adapter_path(where: str, value: Any, folder: Path) -> str:
     # A single word is a folder: adapters lie beside the file, and every hub id has an owner.
     text = _text(where, value, folder)
@@ -161,7 +168,8 @@ KEYS: dict[str, Callable[[str, Any, Path], Any]] = {
     "device": _device,
     "devices": _file,
     "data": _file,
+    "verify_tokens": _count,
     "adapter": _adapters,
-    "gates": _numbers(GATES),
+    "gates": _numbers(GATES | LANGUAGE_GATES),
     "limits": _numbers(LIMITS),
 }

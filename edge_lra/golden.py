@@ -138,7 +138,8 @@ def compare(
     """Hold a run's outputs, a case an entry, against the golden cases."""
     own, exact, recorded, largest = [0.0], [0.0], [0.0], [0.0]
     for case, found in zip(cases, outputs, strict=True):
-        for name, value in found.items():
+        for name in case.outputs:
+            value = found[name]
             own.append(_distance(value, case.outputs[name]))
             exact.append(_distance(value, case.exact[name]))
             recorded.append(_distance(case.outputs[name], case.exact[name]))
@@ -173,7 +174,7 @@ def _choices(
     if problem_type == "regression":
         return
     for name in CHOICES:
-        if name not in found:
+        if name not in case.exact:
             continue
         true, value = (x.reshape(-1, x.shape[-1]) for x in (case.exact[name], found[name]))
         if problem_type == "multi_label_classification":

@@ -45,6 +45,7 @@ class ExportRequest:
         context: positions of a decoder's cache and tables; None for all that the model has.
         adapter_dtype: of a factored decoder's adapters, a key of `ADAPTER_DTYPES`.
         data: text for verification; None for the built-in sentences.
+        verify_tokens: of a language model, to score at most; None for a number that takes seconds.
         gates: limits by metric, over the defaults.
     """
 
@@ -61,6 +62,7 @@ class ExportRequest:
     context: int | None = None
     adapter_dtype: str = "fp32"
     data: Path | None = None
+    verify_tokens: int | None = None
     name: str | None = None
     sites: str = "adapter"
     gates: Mapping[str, float] = field(default_factory=dict)
@@ -138,10 +140,10 @@ def check_decoder_options(request: ExportRequest, recipe: Recipe) -> None:
             f"quantize: found int8 for family {recipe.family}, expected int8-weight-only, int4 or "
             "none; one scale for all tokens' activations would spoil a language model"
         )
-    if decoder and request.verify:
+    if request.verify_tokens is not None and not decoder:
         raise EdgeError(
-            f"verify: found family {recipe.family}, a language model, expected --no-verify; "
-            "they cannot be held against the float model yet"
+            f"verify tokens: found {request.verify_tokens} for family {recipe.family}, expected "
+            "none; only language models are scored by tokens"
         )
     if request.context is not None and not decoder:
         raise EdgeError(

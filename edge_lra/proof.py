@@ -17,7 +17,7 @@ from edge_lra.adapters.saved import read_saved
 from edge_lra.errors import EdgeError, GateError
 from edge_lra.inputs import ExportRequest, Inputs, Progress, random_ids
 from edge_lra.oracle import Oracle
-from edge_lra.runner import Runner
+from edge_lra.runner import Generator, Runner
 from edge_lra.texts import built_in_texts, read_texts
 from edge_lra.verify import Basis, Report, adapter_survival, check, collect, compare, layer_errors
 
@@ -33,6 +33,8 @@ def prove(
     Raises:
         GateError: a gate failed, or the adapter's effect did not survive.
     """
+    if inputs.task == "text-generation":
+        return prove_language(folder, inputs, request, progress)
     runner = Runner.load(folder, verify="never")
     basis = choose_basis(runner, inputs, request.data)
     reports = []
@@ -41,6 +43,62 @@ def prove(
         step(0, 1)  # loading the oracle takes a while
         reports.append(prove_one(runner, inputs, request, basis, subject, step))
     return reports
+
+
+def prove_language(
+    folder: Path, inputs: Inputs, request: ExportRequest, progress: Progress | None
+) -> list[Report]:
+    """Hold a language model's bundle against the oracle, once for each adapter.
+
+    Raises:
+        GateError: a gate failed, or the adapter's effect did not survive.
+    """
+    from edge_lra.language import proof as language
+
+    windows = language.choose_windows(folder, inputs, request)
+    generator = Generator.load(folder, threads=1, verify="never")  # torch's threads work, too
+    reports: list[Report] = []
+    for subject in subjects(inputs, request.mode):
+        step = partial(progress or _silent, f"verify {subject.name}" if subject.name else "verify")
+        step(0, 1)
+        oracle = open_oracle(inputs, subject, None)
+        chosen = subject.name if subject.adapters and generator.adapters else None
+        metrics, golden_rows = language.prove_one(generator, oracle, windows, chosen, step)
+        report = language.make_report(subject.name, metrics, golden_rows, windows, request)
+        check(report)
+        if subject.adapters:
+            found = language.survival(generator, oracle, windows, chosen)
+            metrics["adapter_survival"] = found
+            check_survival(subject, found)
+        reports.append(report)
+    return reports
+
+
+def open_oracle(inputs: Inputs, subject: Subject, num_labels: int | None) -> Oracle:
+    """Return the float model with a subject's adapters, which PEFT reads by itself."""
+    task_type = next((a.task_type for a in subject.adapters if a.task_type), None)
+    with TemporaryDirectory() as scratch:
+        paths = [readable(a, inputs, Path(scratch) / a.name) for a in subject.adapters]
+        return Oracle(
+            inputs.checkpoint.path,
+            inputs.task,
+            list(zip(paths, subject.weights, strict=True)),
+            task_type,
+            num_labels,
+        )
+
+
+def check_survival(subject: Subject, survival: float) -> None:
+    """Refuse a bundle that does not show enough of the adapter's effect.
+
+    Raises:
+        GateError: names the adapter and the share.
+    """
+    if survival < MIN_SURVIVAL:
+        raise GateError(
+            f"adapter {subject.name}: found {survival:.2f} of its effect in the bundle, "
+            f"expected at least {MIN_SURVIVAL}; use --quantize none"
+        )
 
 
 @dataclass(frozen=True)
@@ -79,16 +137,7 @@ def prove_one(
     manifest = runner.manifest
     chosen = subject.name if subject.adapters and runner.adapters else None
     labels = manifest["adapters"][chosen]["labels"] if chosen else manifest["labels"]
-    task_type = next((a.task_type for a in subject.adapters if a.task_type), None)
-    with TemporaryDirectory() as scratch:
-        paths = [readable(a, inputs, Path(scratch) / a.name) for a in subject.adapters]
-        oracle = Oracle(
-            inputs.checkpoint.path,
-            inputs.task,
-            list(zip(paths, subject.weights, strict=True)),
-            task_type,
-            len(labels) if labels else None,
-        )
+    oracle = open_oracle(inputs, subject, len(labels) if labels else None)
     evidence = collect(runner, oracle, basis, chosen, step)
     metrics, gates = compare(evidence, inputs.task, manifest["problem_type"], request.gates)
     report = Report(subject.name, metrics, gates, evidence)
@@ -96,12 +145,8 @@ def prove_one(
         feeds = runner.adapter_tensors(chosen)
         check(report, layer_errors(runner.path, oracle, evidence.inputs[0], feeds))
     if subject.adapters:
-        metrics["adapter_survival"] = survival = adapter_survival(evidence, oracle)
-        if survival < MIN_SURVIVAL:
-            raise GateError(
-                f"adapter {subject.name}: found {survival:.2f} of its effect in the bundle, "
-                f"expected at least {MIN_SURVIVAL}; use --quantize none"
-            )
+        metrics["adapter_survival"] = found = adapter_survival(evidence, oracle)
+        check_survival(subject, found)
     return report
 
 

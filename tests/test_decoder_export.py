@@ -14,7 +14,9 @@ import torch
 
 from edge_lra import Generator
 from edge_lra.bundle import load_manifest
-from edge_lra.errors import EdgeError
+from edge_lra.errors import EdgeError, GateError
+from edge_lra.golden import check_golden
+from edge_lra.graph import decoder, decoder_config
 from edge_lra.inputs import ExportRequest
 from edge_lra.pipeline import export
 from edge_lra.runner import Runner
@@ -127,7 +129,8 @@ def test_the_manifest_says_how_to_feed_the_cache(base: Path, tmp_path: Path) -> 
     ("changes", "named"),
     [
         ({"scheme": "int8"}, "quantize: found int8"),
-        ({"verify": True}, "--no-verify"),
+        ({"verify_tokens": 0, "verify": True, "data": Path("none.txt")}, "no tokenizer"),
+        ({"gates": {"top1_agreement": 1.0}, "verify": True}, "gates: found top1_agreement"),
         ({"context": 4096}, "context: found 4096"),
         ({"adapter_dtype": "fp16"}, "adapter dtype"),
         ({"task": "sequence-classification"}, "expected one of text-generation"),
@@ -138,4 +141,38 @@ def test_what_a_language_model_does_not_take_is_refused(
 ) -> None:
     with pytest.raises(EdgeError, match=named):
         export(request(base, tmp_path / "b.edge", {}, **changes))
+    assert not (tmp_path / "b.edge").exists()
+
+
+@pytest.mark.parametrize("mode", ["merge", "factored"])
+def test_a_proven_bundle_carries_its_figures_and_golden_cases(
+    base: Path, adapters: dict[str, Path], tmp_path: Path, mode: str
+) -> None:
+    given = adapters if mode == "factored" else {"one": adapters["one"]}
+    bundle = export(request(base, tmp_path / "b.edge", given, mode=mode, verify=True))
+    manifest = load_manifest(bundle)
+    reports = manifest["fidelity"]["reports"]
+    assert [report["adapter"] for report in reports] == list(given)
+    for report in reports:
+        metrics = report["metrics"]
+        assert metrics["kl_mean"] < 1e-6
+        assert metrics["same_top"] == 1
+        assert metrics["adapter_survival"] == pytest.approx(1, abs=1e-3)
+        assert metrics["perplexity"] == pytest.approx(metrics["perplexity_float"], rel=1e-4)
+    golden = check_golden(bundle, manifest)
+    assert golden["cases"] == 4 * len(given)
+    assert golden["max_abs_error_float"] <= 1e-4
+
+
+def test_a_bundle_that_is_not_the_float_model_is_not_written(
+    base: Path, adapters: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = decoder_config.read_decoder
+
+    def wrong(*given: Any) -> Any:
+        return replace(exact(*given), scale=2 * exact(*given).scale)
+
+    monkeypatch.setattr(decoder, "read_decoder", wrong)
+    with pytest.raises(GateError, match="same_top"):
+        export(request(base, tmp_path / "b.edge", {}, verify=True))
     assert not (tmp_path / "b.edge").exists()

@@ -49,6 +49,7 @@ def _dtypes() -> Sequence[str]:
 
 
 CONTEXT = "The longest context of a language model; all that it has otherwise."
+VERIFY_TOKENS = "Of a language model, to verify with at most."
 ADAPTER_DTYPE = "Of a language model's --factored adapters."
 KEEP_FLOAT = "Linears that stay in float32, such as 'encoder.layer.5.*'. Repeatable."
 QUANTIZE = "The device's unless edge-lra.toml says; int8 without a device."
@@ -68,6 +69,7 @@ ADAPTER = "Repeatable; with --merge the weighted changes are summed."
 @click.option("--adapter-dtype", type=TableChoice(_dtypes), default="fp32", help=ADAPTER_DTYPE)
 @click.option("--labels", help="Names of the outputs, separated by commas.")
 @click.option("--data", type=click.Path(path_type=Path), help="Text to verify with.")
+@click.option("--verify-tokens", type=click.IntRange(min=1), metavar="N", help=VERIFY_TOKENS)
 @click.option("--out", type=click.Path(path_type=Path), help="The bundle's folder.")
 @click.option("--force", is_flag=True, help="Replace something that is no bundle.")
 @click.option("--no-verify", is_flag=True, help="Write without holding it against float.")
@@ -157,6 +159,7 @@ def make_request(config: Config, options: dict[str, Any], choice: Choice) -> Exp
         task=options["task"] or config.task,
         labels=labels,
         data=options["data"] or config.data,
+        verify_tokens=options["verify_tokens"] or config.verify_tokens,
         name=config.name,
         sites=options["sites"],
         gates=config.gates,
