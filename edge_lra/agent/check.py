@@ -1,8 +1,8 @@
 """Answer "check": does a bundle compute the right numbers on this processor?
 
 Request: bundles (one), threads, and `products`, written by profile.products: the ONNX model of
-the bundle's integer products (base64), and for each its width and `worst` rows (base64 of packed
-bits). Answer:
+the bundle's integer products (base64), and for each its width, the `largest` activation and `worst`
+rows (base64 of packed bits). Answer:
 
 - digests: of each product's integers, sha256, for the host to compare with the exact ones;
 - golden: distances from the golden cases (golden.Comparison);
@@ -62,17 +62,19 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def activations(width: int, worst: Array) -> Array:
+def activations(width: int, worst: Array, largest: int = 255) -> Array:
     """Return the u8 rows (rows, width) that a product is run with.
 
     Args:
         width: of a row.
-        worst: (2, width) of 0 and 255: those of the largest and the smallest sum.
+        worst: (2, width) of 0 and `largest`: those of the largest and the smallest sum.
+        largest: that an activation may be.
     """
-    extremes = np.stack([np.resize(np.array(pair, np.uint8), width) for pair in PAIRS])
+    pairs = np.minimum(PAIRS, largest).astype(np.uint8)
+    extremes = np.stack([np.resize(pair, width) for pair in pairs])
     # RandomState gives the same numbers in every version of numpy.
     random = np.random.RandomState(0).randint(0, 256, (RANDOM_ROWS, width), dtype=np.uint8)
-    return np.concatenate([worst, extremes, random])
+    return np.concatenate([worst, extremes, np.minimum(random, np.uint8(largest))])
 
 
 def digest(blocks: Sequence[Array]) -> str:
@@ -88,12 +90,11 @@ def _digests(folder: Path, products: Mapping[str, Any], threads: int) -> list[st
     if not products["widths"]:
         return []
     feeds = {}
-    for place, (width, packed) in enumerate(
-        zip(products["widths"], products["worst"], strict=True)
-    ):
+    columns = (products[name] for name in ("widths", "largest", "worst"))
+    for place, (width, largest, packed) in enumerate(zip(*columns, strict=True)):
         bits = np.frombuffer(base64.b64decode(packed), np.uint8)
-        worst = np.unpackbits(bits, count=2 * width).reshape(2, width) * np.uint8(255)
-        feeds[f"x{place}"] = activations(width, worst)
+        worst = np.unpackbits(bits, count=2 * width).reshape(2, width) * np.uint8(largest)
+        feeds[f"x{place}"] = activations(width, worst, largest)
     options = session_options(folder, threads)
     options.add_session_config_entry(WEIGHTS_FOLDER, str(folder))
     model = base64.b64decode(products["model"])

@@ -31,10 +31,12 @@ class Product:
     Attributes:
         weight: (in, out) integers, outside the graph.
         zero_point: of the weight; None where it is zero.
+        largest: that its activations may be.
     """
 
     weight: TensorProto
     zero_point: TensorProto | None
+    largest: int = 255
 
     @property
     def name(self) -> str:
@@ -49,8 +51,17 @@ def read_products(bundle: Path) -> list[Product]:
     for node, stored in _nodes(model.graph, {}):
         if node.op_type == OPERATOR and node.input[1] in stored:
             zero_point = stored.get(node.input[3]) if len(node.input) > 3 else None
-            found[node.input[1]] = Product(stored[node.input[1]], zero_point)
+            middle = stored.get(node.input[2]) if len(node.input) > 2 else None
+            largest = largest_activation(middle)
+            found[node.input[1]] = Product(stored[node.input[1]], zero_point, largest)
     return list(found.values())
+
+
+def largest_activation(zero_point: TensorProto | None) -> int:
+    """Return the largest u8 that goes with a zero point: constant ones lie in the middle."""
+    if zero_point is None:
+        return 255
+    return min(255, 2 * int(numpy_helper.to_array(zero_point)) - 1)
 
 
 def _nodes(
@@ -70,27 +81,28 @@ def make_request(bundle: Path, products: Sequence[Product]) -> tuple[dict[str, A
 
     The model refers to the bundle's own weights; nothing large is copied.
     """
-    widths, worst, digests = [], [], []
+    widths, largest, worst, digests = [], [], [], []
     for product in products:
         weight = _integers(product.weight, bundle)
         if product.zero_point is not None:
             weight = weight - _integers(product.zero_point, bundle)
-        rows = worst_rows(weight)
+        rows = worst_rows(weight, product.largest)
         widths.append(len(weight))
+        largest.append(product.largest)
         worst.append(base64.b64encode(np.packbits(rows > 0).tobytes()).decode())
-        digests.append(exact_digest(weight, activations(len(weight), rows)))
+        digests.append(exact_digest(weight, activations(len(weight), rows, product.largest)))
     model = base64.b64encode(products_model(products).SerializeToString()).decode()
-    return {"model": model, "widths": widths, "worst": worst}, digests
+    return {"model": model, "widths": widths, "largest": largest, "worst": worst}, digests
 
 
 def _integers(tensor: TensorProto, bundle: Path) -> Array:
     return numpy_helper.to_array(tensor, str(bundle)).astype(np.int64)
 
 
-def worst_rows(weight: Array) -> Array:
+def worst_rows(weight: Array, largest: int = 255) -> Array:
     """Return u8 rows (2, in) with the largest and the smallest sum a column of (in, out) gives."""
     column = weight[:, np.abs(weight).sum(0).argmax()]
-    return np.where([column > 0, column < 0], 255, 0).astype(np.uint8)
+    return np.where([column > 0, column < 0], largest, 0).astype(np.uint8)
 
 
 def exact_digest(weight: Array, rows: Array) -> str:
