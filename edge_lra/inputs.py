@@ -135,11 +135,6 @@ def check_decoder_options(request: ExportRequest, recipe: Recipe) -> None:
         EdgeError: names the option.
     """
     decoder = isinstance(recipe, DecoderRecipe)
-    if decoder and request.scheme == "int8":
-        raise EdgeError(
-            f"quantize: found int8 for family {recipe.family}, expected int8-weight-only, int4 or "
-            "none; one scale for all tokens' activations would spoil a language model"
-        )
     if request.verify_tokens is not None and not decoder:
         raise EdgeError(
             f"verify tokens: found {request.verify_tokens} for family {recipe.family}, expected "

@@ -261,6 +261,8 @@ def base_manifest(
     """Return the parts of a manifest that follow from the graph and its use."""
     tokens = [{"name": n, "dtype": "int64", "shape": list(shape)} for n, shape in built.inputs]
     outputs = [{"name": n, "dtype": "float32", "shape": list(shape)} for n, shape in built.outputs]
+    scheme = SCHEMES[request.scheme]
+    oldest = scheme.decoder_min_onnxruntime if built.decoder else scheme.min_onnxruntime
     return {
         "format_version": FORMAT_VERSION,
         "name": name,
@@ -289,7 +291,7 @@ def base_manifest(
             }
             for item in built.adapter_inputs
         ],
-        "min_onnxruntime": SCHEMES[request.scheme].min_onnxruntime,
+        "min_onnxruntime": oldest,
         "session_options": {},
         "hosts": hosts(built),
         "versions": {"edge_lra": edge_lra.__version__},

@@ -24,7 +24,8 @@ from edge_lra.packing import (
     write_manifest,
 )
 from edge_lra.planning import check_used, make_plan
-from edge_lra.quantize.schemes import SCHEMES, BlockWeight, Int8Weight
+from edge_lra.quantize.schemes import SCHEMES
+from edge_lra.quantize.stored import BlockWeight, Int8Weight, single_weights
 from edge_lra.quantize.survival import summary
 from edge_lra.recipe import DecoderRecipe
 from edge_lra.task import Use, read_use
@@ -96,7 +97,8 @@ def merged_entry(inputs: Inputs, built: Built) -> dict[str, Any] | None:
     """Return the manifest's record of a merge; warn where the int8 steps hide the change."""
     if not inputs.adapters:
         return None
-    rounded = [w for w in built.builder.weights if isinstance(w, Int8Weight | BlockWeight)]
+    single = single_weights(built.builder.weights)
+    rounded = [w for w in single if isinstance(w, Int8Weight | BlockWeight)]
     found = [weight.survival for weight in rounded if weight.survival]
     survival = summary(found)
     if survival and survival["rows_below_step"] > 0.5:

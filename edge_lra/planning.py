@@ -16,6 +16,7 @@ from edge_lra.graph.plan import Built, Plan
 from edge_lra.inputs import ADAPTER_DTYPES, ExportRequest, Inputs
 from edge_lra.quantize import SCHEMES, Scheme
 from edge_lra.quantize.schemes import KeepFloat
+from edge_lra.quantize.stored import single_weights
 from edge_lra.weights import Array
 
 
@@ -160,7 +161,8 @@ def check_used(inputs: Inputs, built: Built, plan: Plan) -> None:
         raise EdgeError(
             f"--keep-float {pattern}: found no linear of that name, expected one such as {example}"
         )
-    read = {t for w in built.builder.weights if hasattr(w, "source") for t in w.source.reads}
+    single = single_weights(built.builder.weights)
+    read = {t for w in single if hasattr(w, "source") for t in w.source.reads}
     written = {tensor for item in built.adapter_inputs for tensor in item.tensors}
     idle = {
         inputs.names.get(f"{layer.linear}.weight")

@@ -11,11 +11,14 @@ import onnx_ir as ir
 
 from edge_lra.graph.decoder_config import DecoderConfig, Layer, read_decoder
 from edge_lra.graph.factors import ADAPTER_INDEX
-from edge_lra.graph.modules import MICROSOFT, ModuleWriter
+from edge_lra.graph.modules import MICROSOFT
 from edge_lra.graph.plan import LAYER_OUTPUT, Built, Plan
+from edge_lra.graph.products import ProductWriter
 from edge_lra.graph.rope import Rope
+from edge_lra.quantize.calibrate import random_tokens
+from edge_lra.quantize.decoder_run import TEXTS, TOKENS, DecoderRun, Site
 from edge_lra.recipe import DecoderRecipe
-from edge_lra.weights import Dense, Source
+from edge_lra.weights import Array, Dense, Source
 
 # A run of at most so many tokens gives the logits of each: for scoring, and for drafts.
 ALL_LOGITS_TOKENS = 16
@@ -36,12 +39,12 @@ class Lengths:
     total: Value
 
 
-class DecoderBuilder(ModuleWriter):
+class DecoderBuilder(ProductWriter):
     """Writes the decoder graph of one plan."""
 
     def __init__(self, plan: Plan, context: int | None = None) -> None:
         """Prepare an empty graph for `context` positions; None for the model's."""
-        super().__init__(plan, stacked=True)
+        super().__init__(plan)
         recipe = plan.recipe
         if not isinstance(recipe, DecoderRecipe):
             raise TypeError(f"{recipe.family} is no decoder")
@@ -79,16 +82,20 @@ class DecoderBuilder(ModuleWriter):
     # ---- blocks ----------------------------------------------------------------------------
 
     def norm(self, x: Value, module: str) -> Value:
-        """Normalize the last axis."""
-        offset = self.recipe.norm_offset
-        weight = self.vector(f"{module}.weight", offset=offset)
-        epsilon = self.config.epsilon
+        """Normalize the last axis; divide the channels where only a scheme's linears read them."""
+        site = self.sites.get(module)
+        divided: dict[str, Array] = {} if site is None else {"column_scale": 1 / site.divisor}
+        weight = self.vector(f"{module}.weight", offset=self.recipe.norm_offset, **divided)
+        parts = [x, weight]
+        sizes: dict[str, Any] = {"axis": -1, "epsilon": self.config.epsilon}
         if self.recipe.norm == "rms":
-            return self.graph.op(
-                "SimplifiedLayerNormalization", [x, weight], axis=-1, epsilon=epsilon, stash_type=1
-            )
-        bias = self.vector(f"{module}.bias")
-        return self.graph.op("LayerNormalization", [x, weight, bias], axis=-1, epsilon=epsilon)
+            y = self.graph.op("SimplifiedLayerNormalization", parts, stash_type=1, **sizes)
+        else:
+            parts.append(self.vector(f"{module}.bias", **divided))
+            y = self.graph.op("LayerNormalization", parts, **sizes)
+        if site is not None:
+            self.mark(y, site)
+        return y
 
     def lengths(self, mask: Value) -> Lengths:
         """Read each row's length off the mask (batch, total), once for all layers."""
@@ -148,8 +155,7 @@ class DecoderBuilder(ModuleWriter):
         if "packed" in module:
             return [self.linear(x, module["packed"]), None, None]
         names = [module[role] for role in ("query", "key", "value")]
-        tensors = [self.source(f"{name}.weight").tensor for name in names]
-        self.factors.share(x, names[0].rpartition(".")[0], tensors)
+        self.read_together(x, names)
         query, key, value = (self.linear(x, name) for name in names)
         config = self.config
         if "query_norm" in module:
@@ -191,19 +197,36 @@ class DecoderBuilder(ModuleWriter):
 
     def feed_forward(self, x: Value, module: Mapping[str, str]) -> Value:
         """Write a gated or a plain feed-forward block."""
-        if "gate" not in module:
-            return self.linear(self.activation(self.linear(x, module["up"])), module["down"])
-        names = [module["gate"], module["up"]]
-        tensors = [self.source(f"{name}.weight").tensor for name in names]
-        self.factors.share(x, names[0].rpartition(".")[0], tensors)
-        gate, up = (self.linear(x, name) for name in names)
-        return self.linear(self.graph.op("Mul", [self.activation(gate), up]), module["down"])
+        names = [module[role] for role in ("gate", "up") if role in module]
+        self.divide_inner(module)
+        self.read_together(x, names)
+        parts = [self.linear(x, name) for name in names]
+        inner = self.activation(parts[0])
+        if len(parts) > 1:
+            inner = self.graph.op("Mul", [inner, parts[1]])
+        site = self.sites.get(module["down"])
+        if site is not None:
+            self.mark(inner, site, module["up"] in self.row_scales)
+        return self.linear(inner, module["down"])
+
+    def divide_inner(self, module: Mapping[str, str]) -> None:
+        """Let the up projection's rows divide what the down projection reads, where they can.
+
+        They can where nothing but a product lies between, and no adapter adds to them at run time.
+        """
+        site, up = self.sites.get(module["down"]), module["up"]
+        free = self.source(f"{up}.weight").tensor not in self.plan.slots
+        if site is not None and "gate" in module and free:
+            self.row_scales[up] = 1 / site.divisor
 
     def layer(self, x: Value, index: int, lengths: Lengths) -> Value:
         """Write one layer: attention and feed-forward, each before a residual sum."""
         module = {role: name.format(i=index) for role, name in self.recipe.layer.items()}
         readers = self.readers(self.norm(x, module["attention_norm"]), module)
-        y = self.linear(self.attention(readers, index, lengths), module["output"])
+        context = self.attention(readers, index, lengths)
+        if module["output"] in self.sites:
+            self.mark(context, self.sites[module["output"]], divided=False)
+        y = self.linear(context, module["output"])
         if "attention_post_norm" in module:
             y = self.norm(y, module["attention_post_norm"])
         x = self.graph.op("Add", [x, y])
@@ -233,6 +256,7 @@ class DecoderBuilder(ModuleWriter):
     def head(self, x: Value) -> Value:
         """Return the logits of hidden states, (.., vocabulary)."""
         module, source = self.recipe.head, self.head_source()
+        self.multiply_all(x, [(f"{module}.weight", source)], head=True)
         y = self.multiply(x, f"{module}.weight", source)
         return self.factors.finish(x, y, None, module, source.reads[0], source.shape)
 
@@ -248,6 +272,8 @@ class DecoderBuilder(ModuleWriter):
 
     def build(self) -> Built:
         """Write the whole graph."""
+        if self.plan.scheme.calibrates:
+            self.sites = self.calibrate()
         graph = self.graph
         ids = graph.input("input_ids", "int64", ("batch", "sequence"))
         mask = graph.input("attention_mask", "int64", ("batch", "total_sequence"))
@@ -271,6 +297,16 @@ class DecoderBuilder(ModuleWriter):
             tuple(self.factors.inputs),
             self.entry(),
         )
+
+    def calibrate(self) -> dict[str, Site]:
+        """Run the float model on random ids."""
+        vocabulary = self.source(self.recipe.embeddings["word"]).shape[0]
+        ids = random_tokens(vocabulary, self.config.positions, -1, TEXTS, TOKENS)
+        run = DecoderRun(self.recipe, self.config, self.source, self.linear_source, self.has_bias)
+        sites = run.run(ids, self.head_source())
+        if not self.plan.scheme.smooths_head:
+            del sites[self.recipe.final_norm]
+        return sites
 
     def entry(self) -> dict[str, Any]:
         """Return what the manifest says of the cache and of how to feed it."""

@@ -22,41 +22,20 @@ Array = npt.NDArray[Any]
 TEXTS, TOKENS = 4, 64
 
 
-def random_tokens(vocabulary: int, longest: int, pad_id: int) -> Array:
+def random_tokens(
+    vocabulary: int, longest: int, pad_id: int, texts: int = TEXTS, tokens: int = TOKENS
+) -> Array:
     """Return random ids (texts, tokens) without padding."""
-    ids = np.random.default_rng(0).integers(0, vocabulary, (TEXTS, min(TOKENS, longest)))
+    ids = np.random.default_rng(0).integers(0, vocabulary, (texts, min(tokens, longest)))
     return np.where(ids == pad_id, (pad_id + 1) % vocabulary, ids)
 
 
-class EncoderRun:
-    """A post-norm encoder in numpy that remembers each channel's largest magnitude."""
+class FloatRun:
+    """Reads weights for a run in numpy."""
 
-    def __init__(
-        self,
-        recipe: EncoderRecipe,
-        config: Mapping[str, Any],
-        epsilon: float,
-        source: Callable[[str], Source],
-    ) -> None:
-        """Take what the graph's builder knows; `source` finds a recipe tensor's rows."""
-        self.recipe, self.config, self.epsilon, self.source = recipe, config, epsilon, source
-        self.extremes: dict[str, Array] = {}
-
-    def run(self, ids: Array) -> dict[str, Array]:
-        """Run token ids (texts, tokens).
-
-        Returns:
-            (width,) largest |output| of every norm, and of every feed-forward activation by the
-            name of its up projection.
-        """
-        x = self.embed(ids)
-        for index in range(self.recipe.count(self.config, "layers")):
-            names = {role: name.format(i=index) for role, name in self.recipe.layer.items()}
-            x = self.norm(x + self.attend(x, names), names["attention_norm"])
-            inner = self.activate(self.linear(x, names["up"]))
-            self.remember(names["up"], inner)
-            x = self.norm(x + self.linear(inner, names["down"]), names["output_norm"])
-        return self.extremes
+    def __init__(self, source: Callable[[str], Source]) -> None:
+        """Take what finds a recipe tensor's rows."""
+        self.source = source
 
     def whole(self, name: str) -> Array:
         """Read a small tensor."""
@@ -69,6 +48,48 @@ class EncoderRun:
         source = replace(source, rows=unique, shape=(len(unique), *source.shape[1:]))
         table = np.concatenate([rows for _, rows in source.chunks()])
         return np.asarray(table[places.reshape(ids.shape)])
+
+    @staticmethod
+    def activate(x: Array, name: str) -> Array:
+        """Apply an activation; Gelu by its tanh form: near enough for a magnitude."""
+        if name == "relu":
+            return np.maximum(x, 0)
+        if name in ("silu", "swish"):
+            return np.asarray(x / (1 + np.exp(-np.clip(x, -700, None))))
+        return np.asarray(x * 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))))
+
+
+class EncoderRun(FloatRun):
+    """A post-norm encoder in numpy that remembers each channel's largest magnitude."""
+
+    def __init__(
+        self,
+        recipe: EncoderRecipe,
+        config: Mapping[str, Any],
+        epsilon: float,
+        source: Callable[[str], Source],
+    ) -> None:
+        """Take what the graph's builder knows; `source` finds a recipe tensor's rows."""
+        super().__init__(source)
+        self.recipe, self.config, self.epsilon = recipe, config, epsilon
+        self.extremes: dict[str, Array] = {}
+
+    def run(self, ids: Array) -> dict[str, Array]:
+        """Run token ids (texts, tokens).
+
+        Returns:
+            (width,) largest |output| of every norm, and of every feed-forward activation by the
+            name of its up projection.
+        """
+        activation = str(self.recipe.size(self.config, "activation"))
+        x = self.embed(ids)
+        for index in range(self.recipe.count(self.config, "layers")):
+            names = {role: name.format(i=index) for role, name in self.recipe.layer.items()}
+            x = self.norm(x + self.attend(x, names), names["attention_norm"])
+            inner = self.activate(self.linear(x, names["up"]), activation)
+            self.remember(names["up"], inner)
+            x = self.norm(x + self.linear(inner, names["down"]), names["output_norm"])
+        return self.extremes
 
     def embed(self, ids: Array) -> Array:
         """Return the normalized sum of word, position and token type rows."""
@@ -104,12 +125,6 @@ class EncoderRun:
         context = powers / powers.sum(-1, keepdims=True) @ value
         joined = context.transpose(0, 2, 1, 3).reshape(*x.shape[:2], -1)
         return self.linear(joined, names["output"])
-
-    def activate(self, x: Array) -> Array:
-        """Apply ReLU, or Gelu by its tanh form: near enough for a magnitude."""
-        if self.recipe.size(self.config, "activation") == "relu":
-            return np.maximum(x, 0)
-        return np.asarray(x * 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))))
 
     def norm(self, x: Array, module: str) -> Array:
         """Normalize the last axis and remember the result."""

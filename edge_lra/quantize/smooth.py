@@ -10,6 +10,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 STRENGTH = 0.6
+ACTIVATIONS, WEIGHTS = 0.3, 0.3  # strengths in decoders
 OUTLIERS = 32
 STEPS = 8  # an octave: a divisor's coarseness, beyond what CPUs' roundings differ by
 
@@ -25,8 +26,34 @@ def norm_divisor(extreme: Array) -> Array:
     """
     floor = 1e-3 * max(float(extreme.max(initial=0.0)), 1e-12)
     octaves = np.log2(np.maximum(extreme, floor))
-    exponent = STRENGTH * (octaves - octaves.mean())
+    return _stepped(STRENGTH * (octaves - octaves.mean()))
+
+
+def coarse(value: float) -> float:
+    """Return a magnitude in steps that CPUs' roundings do not cross."""
+    return float(_stepped(np.log2(max(value, 1e-12))))
+
+
+def _stepped(exponent: Array) -> Array:
     return np.asarray(2.0 ** (np.round(exponent * STEPS) / STEPS), np.float64)
+
+
+def reader_divisor(extreme: Array, weight: Array) -> Array:
+    """Return what to divide each channel of a value by before linears read it, (in,) float64.
+
+    SmoothQuant's rule with both parts, around a geometric mean of 1. SmolLM2-135M, mean KL of the
+    int8 scheme: .0051 without, .0042 with these strengths, .0049 with .4 and .2, .0056 with .5 and
+    .5, which leave more to the weights than one scale a row takes.
+
+    Args:
+        extreme: (in,) each channel's largest magnitude.
+        weight: (in,) the largest magnitude of the weights that read it.
+    """
+    octaves = np.zeros(len(extreme))
+    for strength, values in ((ACTIVATIONS, extreme), (-WEIGHTS, weight)):
+        floor = 1e-3 * max(float(values.max(initial=0.0)), 1e-12)
+        octaves += strength * np.log2(np.maximum(values, floor))
+    return _stepped(octaves - octaves.mean())
 
 
 def outlier_channels(extreme: Array) -> Array:

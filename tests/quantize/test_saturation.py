@@ -14,8 +14,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import edge_lra
+from edge_lra.graph.decoder import build_decoder
 from edge_lra.pipeline import ExportRequest, export
+from edge_lra.profile.products import read_products
 from edge_lra.runner import Runner
+from tests.graph.decoders import plan_for, random_model, write_graph
 
 ROOT = Path(edge_lra.__file__).parent.parent
 EMULATOR = ROOT / ".cache" / "qemu" / "qemu-x86_64-static"
@@ -57,16 +60,17 @@ def scales(bundle: Path, weights: Weights) -> Weights:
     return {name: stored[name.removesuffix("int8") + "scale"] for name in weights}
 
 
-def adversarial(width: int) -> np.ndarray:
-    """Return u8 rows (7, width): every pair at its extremes, and random 0 and 255."""
+def adversarial(width: int, largest: int = 255) -> np.ndarray:
+    """Return u8 rows (7, width): every pair at its extremes, and random 0 and the largest."""
     random = np.random.default_rng(0)
     pairs = [np.tile(pair, width // 2) for pair in ((255, 255), (255, 0), (0, 255), (254, 255))]
-    return np.stack([*pairs, *(random.integers(0, 2, (3, width)) * 255)]).astype(np.uint8)
+    rows = np.stack([*pairs, *(random.integers(0, 2, (3, width)) * 255)])
+    return np.minimum(rows, largest).astype(np.uint8)
 
 
-def save_matmuls(path: Path, weights: Weights) -> dict[str, np.ndarray]:
+def save_matmuls(path: Path, weights: Weights, largest: int = 255) -> dict[str, np.ndarray]:
     """Write one graph of all matmuls; return what to feed it."""
-    feeds = {f"x{w.shape[0]}": adversarial(w.shape[0]) for w in weights.values()}
+    feeds = {f"x{w.shape[0]}": adversarial(w.shape[0], largest) for w in weights.values()}
     nodes = [
         helper.make_node(OPERATOR, [f"x{w.shape[0]}", name], [f"{name}.y"])
         for name, w in weights.items()
@@ -100,9 +104,11 @@ def probe(
     return outputs[:half], outputs[half:]
 
 
-def products(weights: Weights) -> list[np.ndarray]:
+def products(weights: Weights, largest: int = 255) -> list[np.ndarray]:
     """Return the exact integers."""
-    return [adversarial(len(w)).astype(np.int64) @ w.astype(np.int64) for w in weights.values()]
+    return [
+        adversarial(len(w), largest).astype(np.int64) @ w.astype(np.int64) for w in weights.values()
+    ]
 
 
 def plain(weights: Weights, scales: Weights) -> Weights:
@@ -146,3 +152,17 @@ def test_a_bundle_answers_alike_with_and_without_protection(
     fast, precise = probe(tmp_path, bundle / "model.onnx", feeds, *emulator)
     np.testing.assert_array_equal(fast[0], precise[0])
     assert np.ptp(fast[0]) > 0.1
+
+
+@pytest.mark.parametrize("emulator", [(), HASWELL], ids=["native", "haswell"])
+def test_a_decoders_digits_give_exact_integers(tmp_path: Path, emulator: tuple[str, ...]) -> None:
+    random_model("llama").save_pretrained(tmp_path / "base")
+    write_graph(build_decoder(plan_for(tmp_path / "base", "int8")), tmp_path)
+    found = read_products(tmp_path)
+    assert {product.largest for product in found} == {127}  # two digits, of 7 bits each
+    weights = {p.name: numpy_helper.to_array(p.weight, str(tmp_path)) for p in found}
+    assert max(int(w.max()) for w in weights.values()) == 127  # the whole range: no pair's limit
+    feeds = save_matmuls(tmp_path / "matmuls.onnx", weights, 127)
+    outputs, _ = probe(tmp_path, tmp_path / "matmuls.onnx", feeds, *emulator)
+    for output, exact in zip(outputs, products(weights, 127), strict=True):
+        assert np.array_equal(output, exact)

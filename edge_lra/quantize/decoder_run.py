@@ -1,0 +1,234 @@
+"""What a decoder's linears read: a float64 run of random tokens, one layer's weights at a time.
+
+It finds, for each value that linears read, what to divide its channels by, and whether one int8
+digit a row is enough for it. Random ids do as well as text here (SmolLM2-135M).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_lra.graph.decoder_config import DecoderConfig
+from edge_lra.graph.rope import Rope
+from edge_lra.quantize.calibrate import FloatRun
+from edge_lra.quantize.digits import ONE, Rounding
+from edge_lra.quantize.smooth import coarse, reader_divisor
+from edge_lra.recipe import DecoderRecipe
+from edge_lra.weights import Source
+
+Array = npt.NDArray[Any]
+TEXTS, TOKENS = 4, 32
+# Noise over signal, in power, that one digit may add to a product (SmolLM2-135M, mean KL with
+# 0: .0037; 1e-5: .0042; 3e-5: .0055).
+ONE_DIGIT_NOISE = 1e-5
+# What text may reach over the random ids' largest behind a norm (1.7 was found), beyond which it is
+# clipped; two digits have the range to spare.
+MARGIN = 4.0
+
+
+@dataclass(frozen=True)
+class Site:
+    """What calibration found of one value that linears read.
+
+    Attributes:
+        divisor: (in,) what to divide its channels by; the weights' columns take it in.
+        noise: of rounding its rows to one digit, over the power of the products, or of the sum
+            that a product goes into: with its channels divided, and as they are.
+        reach: the magnitude it stays below, once divided, where a norm sees to that.
+    """
+
+    divisor: Array
+    noise: tuple[float, float]
+    reach: float | None = None
+
+    def rounding(self, divided: bool) -> Rounding:
+        """Return how its rows are rounded."""
+        digits = 1 if self.noise[0 if divided else 1] <= ONE_DIGIT_NOISE else 2
+        return Rounding(digits, self.reach if divided else None)
+
+
+@dataclass
+class _Columns:
+    """Sums over the weights that read one value."""
+
+    largest: Array  # (in,) magnitude
+    squares: Array  # (in,)
+    power: Array  # (texts, tokens) of the products
+
+
+class DecoderRun(FloatRun):
+    """A pre-norm decoder in numpy that looks at what its linears read."""
+
+    def __init__(
+        self,
+        recipe: DecoderRecipe,
+        config: DecoderConfig,
+        source: Callable[[str], Source],
+        linear_source: Callable[[str], Source],
+        has_bias: Callable[[str], bool],
+    ) -> None:
+        """Take what the graph's builder knows; `source` finds a recipe tensor's rows."""
+        super().__init__(source)
+        self.recipe, self.config = recipe, config
+        self.linear_source, self.has_bias = linear_source, has_bias
+        self.sites: dict[str, Site] = {}
+
+    def run(self, ids: Array, head: Source) -> dict[str, Site]:
+        """Run token ids (texts, tokens).
+
+        Returns:
+            What was found, by the norm whose output is read; "output" and "down" projections'
+            inputs by the projection's module.
+        """
+        x = self.embed(ids)
+        for index in range(len(self.config.layers)):
+            names = {role: name.format(i=index) for role, name in self.recipe.layer.items()}
+            after = "attention_post_norm" in names
+            normed = self.norm(x, names["attention_norm"])
+            y = self.attend(normed, names, index, None if after else x)
+            x = x + (self.norm(y, names["attention_post_norm"]) if after else y)
+            after = "feed_forward_post_norm" in names
+            normed = self.norm(x, names["feed_forward_norm"])
+            y = self.feed_forward(normed, names, None if after else x)
+            x = x + (self.norm(y, names["feed_forward_post_norm"]) if after else y)
+        x = self.norm(x, self.recipe.final_norm)
+        columns = self.columns(x)
+        self.product(x, head, columns)
+        self.remember(self.recipe.final_norm, x, columns, bounded=True)
+        return self.sites
+
+    def embed(self, ids: Array) -> Array:
+        """Return the tokens' rows, with their positions' where these are learned."""
+        names = self.recipe.embeddings
+        x = self.rows(names["word"], ids)
+        if self.recipe.embedding_scale:
+            x = x * x.shape[-1] ** 0.5
+        if "position" in names:
+            x = x + self.rows(names["position"], np.arange(ids.shape[1]))
+        return x
+
+    def norm(self, x: Array, module: str) -> Array:
+        """Normalize the last axis."""
+        weight = self.whole(f"{module}.weight") + self.recipe.norm_offset
+        if self.recipe.norm == "layer":
+            x = x - x.mean(-1, keepdims=True)
+        unit = x / np.sqrt((x**2).mean(-1, keepdims=True) + self.config.epsilon)
+        y = unit * weight
+        return y + self.whole(f"{module}.bias") if self.recipe.norm == "layer" else np.asarray(y)
+
+    # ---- linears ---------------------------------------------------------------------------
+
+    def columns(self, x: Array) -> _Columns:
+        """Start the sums over the weights that read x."""
+        width = x.shape[-1]
+        return _Columns(np.zeros(width), np.zeros(width), np.zeros(x.shape[:-1]))
+
+    def product(self, x: Array, source: Source, columns: _Columns) -> Array:
+        """Return x W^T, and add W to the sums."""
+        parts = []
+        for _, rows in source.chunks():
+            np.maximum(columns.largest, np.abs(rows).max(axis=0), out=columns.largest)
+            columns.squares += (rows**2).sum(axis=0)
+            parts.append(x @ rows.T)
+            columns.power += (parts[-1] ** 2).sum(axis=-1)
+        return np.concatenate(parts, axis=-1)
+
+    def linears(
+        self,
+        x: Array,
+        modules: Sequence[str],
+        site: str,
+        bounded: bool = False,
+        residual: Array | None = None,
+    ) -> list[Array]:
+        """Return x W^T + b of the modules that read x, and remember x.
+
+        Args:
+            x: (texts, tokens, in).
+            modules: that read it.
+            site: what to remember it as.
+            bounded: it comes from a norm.
+            residual: what a single module's product is added to.
+        """
+        columns, found = self.columns(x), []
+        for module in modules:
+            y = self.product(x, self.linear_source(module), columns)
+            name = f"{module}.bias"
+            found.append(y + self.whole(name) if self.has_bias(name) else y)
+        if residual is not None:
+            columns.power = ((residual + found[0]) ** 2).sum(axis=-1)
+        self.remember(site, x, columns, bounded)
+        return found
+
+    def remember(self, site: str, x: Array, columns: _Columns, bounded: bool) -> None:
+        """Work out the divisor, and what rounding x's rows to one digit would add."""
+        extreme = np.abs(x).max(axis=(0, 1))
+        divisor = reader_divisor(extreme, columns.largest)
+
+        def noise(divisor: Array) -> float:
+            step = np.abs(x / divisor).max(axis=-1) / ONE
+            added = step**2 / 12 * (columns.squares * divisor**2).sum()
+            return float((added / np.maximum(columns.power, 1e-30)).mean())
+
+        noises = noise(divisor), noise(np.ones(len(divisor)))
+        reach = coarse(MARGIN * float((extreme / divisor).max())) if bounded else None
+        self.sites[site] = Site(divisor, noises, reach)
+
+    # ---- blocks ----------------------------------------------------------------------------
+
+    def attend(
+        self, x: Array, names: Mapping[str, str], index: int, residual: Array | None
+    ) -> Array:
+        """Return causal attention's output, (texts, tokens, hidden)."""
+        config, layer = self.config, self.config.layers[index]
+        packed = "packed" in names
+        modules = [names["packed"]] if packed else [names[r] for r in ("query", "key", "value")]
+        parts = self.linears(x, modules, names["attention_norm"], bounded=True)
+        widths = np.array([config.heads, config.kv_heads, config.kv_heads]) * config.head_size
+        if packed:
+            parts = np.split(parts[0], np.cumsum(widths)[:2], axis=-1)
+        query, key, value = (self.heads(part) for part in parts)
+        if "query_norm" in names:
+            query = self.norm(query, names["query_norm"])
+            key = self.norm(key, names["key_norm"])
+        if layer.rope is not None:
+            query, key = rotate(query, layer.rope), rotate(key, layer.rope)
+        group = config.heads // config.kv_heads
+        key, value = (np.repeat(part, group, axis=1) for part in (key, value))
+        scores = query @ key.swapaxes(-1, -2) * config.scale
+        if config.softcap:
+            scores = np.tanh(scores / config.softcap) * config.softcap
+        behind = np.subtract.outer(np.arange(x.shape[1]), np.arange(x.shape[1]))
+        seen = (behind >= 0) & (behind < (layer.window or x.shape[1]))
+        scores = np.where(seen, scores, -np.inf)
+        powers = np.exp(scores - scores.max(-1, keepdims=True))
+        context = powers / powers.sum(-1, keepdims=True) @ value
+        joined = context.transpose(0, 2, 1, 3).reshape(*x.shape[:2], -1)
+        return self.linears(joined, [names["output"]], names["output"], residual=residual)[0]
+
+    def heads(self, x: Array) -> Array:
+        """Return (texts, heads, tokens, head_size)."""
+        return x.reshape(*x.shape[:2], -1, self.config.head_size).transpose(0, 2, 1, 3)
+
+    def feed_forward(self, x: Array, names: Mapping[str, str], residual: Array | None) -> Array:
+        """Return a gated or a plain feed-forward block's output."""
+        gated = "gate" in names
+        modules = [names["gate"], names["up"]] if gated else [names["up"]]
+        parts = self.linears(x, modules, names["feed_forward_norm"], bounded=True)
+        inner = self.activate(parts[0], self.config.activation)
+        if gated:
+            inner = inner * parts[1]
+        return self.linears(inner, [names["down"]], names["down"], residual=residual)[0]
+
+
+def rotate(x: Array, rope: Rope) -> Array:
+    """Turn each head's halves (texts, heads, tokens, head_size) by their positions' angles."""
+    cosine, sine = rope.tables(x.shape[2])
+    first, second = np.split(x, 2, axis=-1)
+    turned = (first * cosine - second * sine, second * cosine + first * sine)
+    return np.concatenate(turned, axis=-1)

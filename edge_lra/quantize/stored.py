@@ -1,0 +1,129 @@
+"""Rounded weights as the data file holds them, from one pass over their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_lra.quantize.blockwise import BLOCK, quantize_blocks
+from edge_lra.quantize.pairsafe import Quantized
+from edge_lra.quantize.survival import Survival
+from edge_lra.weights import Source, Spec, Stored
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Int8Weight:
+    """Integers and scales of one weight, from one pass over its rows."""
+
+    name: str
+    source: Source
+    quantize: Callable[[Array], Quantized]
+    transpose: bool
+    survival: Survival | None = None  # filled while the rows are written
+
+    @property
+    def specs(self) -> tuple[Spec, ...]:
+        """Return the integers' and the scales' place."""
+        rows, columns = self.source.shape
+        values = (columns, rows) if self.transpose else (rows, columns)
+        scale = (rows,) if self.transpose else (rows, 1)
+        return Spec(f"{self.name}.int8", values, "int8"), Spec(
+            f"{self.name}.scale", scale, "float32"
+        )
+
+    def pieces(self) -> Iterator[tuple[str, int, Array]]:
+        """Yield embedding rows as they come; a linear's integers whole, turned to (in, out)."""
+        values, scale = self.specs
+        whole = np.empty(values.shape, np.int8) if self.transpose else None
+        for start, rows, plain in self.source.pairs():
+            part = self.quantize(rows)
+            if self.survival is not None:
+                wide = part.scale.astype(np.float64)[:, None]
+                self.survival.add(part.values * wide, part.scale, rows, plain)
+            yield scale.name, start, part.scale.reshape((-1, *scale.shape[1:]))
+            if whole is None:
+                yield values.name, start, part.values
+            else:
+                whole[:, start : start + len(rows)] = part.values.T
+        if whole is not None:
+            yield values.name, 0, whole
+
+
+@dataclass(frozen=True)
+class BlockWeight:
+    """Packed integers and block scales of one weight (out, in), from one pass over its rows."""
+
+    name: str
+    source: Source
+    bits: int
+    survival: Survival | None = None  # filled while the rows are written
+
+    @property
+    def specs(self) -> tuple[Spec, ...]:
+        """Return the packed integers' and the scales' place."""
+        rows, columns = self.source.shape
+        blocks = -(-columns // BLOCK)
+        packed = (rows, blocks, BLOCK * self.bits // 8)
+        return Spec(f"{self.name}.int{self.bits}", packed, "uint8"), Spec(
+            f"{self.name}.scale", (rows * blocks,), "float32"
+        )
+
+    def pieces(self) -> Iterator[tuple[str, int, Array]]:
+        """Yield both tensors' rows as they come."""
+        values, scale = self.specs
+        for start, rows, plain in self.source.pairs():
+            part = quantize_blocks(rows, self.bits)
+            if self.survival is not None:
+                self.survival.add(part.weight, np.abs(part.scale).max(axis=1), rows, plain)
+            yield values.name, start, part.packed
+            yield scale.name, start * part.scale.shape[1], part.scale.reshape(-1)
+
+
+@dataclass(frozen=True)
+class JoinedWeight:
+    """Int8 weights that read one input, side by side as one: (in, all outputs)."""
+
+    parts: tuple[Int8Weight, ...]
+
+    @property
+    def specs(self) -> tuple[Spec, ...]:
+        """Return the integers' and the scales' place, under the first part's name."""
+        name = self.parts[0].name
+        outputs = sum(part.source.shape[0] for part in self.parts)
+        values = (self.parts[0].source.shape[1], outputs)
+        return Spec(f"{name}.int8", values, "int8"), Spec(f"{name}.scale", (outputs,), "float32")
+
+    def pieces(self) -> Iterator[tuple[str, int, Array]]:
+        """Yield scales as they come, and the integers whole."""
+        values, scale = self.specs
+        whole = np.empty(values.shape, np.int8)
+        first = 0
+        for part in self.parts:
+            _, own_scale = part.specs
+            outputs = part.source.shape[0]
+            for name, start, array in part.pieces():
+                if name == own_scale.name:
+                    yield scale.name, first + start, array
+                else:
+                    whole[:, first : first + outputs] = array
+            first += outputs
+        yield values.name, 0, whole
+
+
+def single_weights(weights: Sequence[Stored]) -> list[Stored]:
+    """Return the weights with the parts of joined ones in their place."""
+    apart: list[Stored] = []
+    for weight in weights:
+        apart.extend(weight.parts if isinstance(weight, JoinedWeight) else [weight])
+    return apart
+
+
+def survival_of(weight: Source) -> Survival | None:
+    """Return where to count what is left of an adapter's change; None where nothing changes."""
+    return Survival(weight.tensor) if weight.update is not None else None
