@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,28 @@ def read_inputs(request: ExportRequest) -> Inputs:
     Raises:
         EdgeError: an option is unknown, a name is taken twice, or a file does not fit.
     """
+    check_options(request)
+    model = base_model(request)
+    checkpoint = open_checkpoint(model)
+    recipe = find_recipe(checkpoint.config)
+    names = recipe.resolve(checkpoint.tensors)
+    config = checkpoint.config
+    if isinstance(recipe, DecoderRecipe):
+        config = full_config(config)
+    heads = {name for task in recipe.heads for name in recipe.head_tensors(task)}
+    adapters = read_adapters(request, checkpoint, heads)
+    check_decoder_options(request, recipe)
+    task = choose_task(request.task, [a.task_type for a in adapters], checkpoint, recipe)
+    weights = tuple(request.weights) or (1.0,) * len(adapters)
+    return Inputs(checkpoint, recipe, names, adapters, task, model, config, weights)
+
+
+def check_options(request: ExportRequest) -> None:
+    """Refuse options that no table has, and weights that do not fit the adapters.
+
+    Raises:
+        EdgeError: names what was found.
+    """
     for what, value, known in (
         ("mode", request.mode, MODES),
         ("sites", request.sites, SITES),
@@ -105,27 +127,40 @@ def read_inputs(request: ExportRequest) -> Inputs:
         if value not in known:
             raise EdgeError(f"{what}: found {value!r}, expected one of {', '.join(known)}")
     check_weights(request)
+
+
+def base_model(request: ExportRequest) -> str:
+    """Return the model as it is named, or the one that the first adapter names.
+
+    Raises:
+        EdgeError: neither does.
+    """
     places = [resolve_adapter(path) for _, path in request.adapters]
-    model = request.model or _adapter_base(places)
-    checkpoint = open_checkpoint(model)
-    recipe = find_recipe(checkpoint.config)
-    names = recipe.resolve(checkpoint.tensors)
-    config = checkpoint.config
-    if isinstance(recipe, DecoderRecipe):
-        config = full_config(config)
-    heads = {name for task in recipe.heads for name in recipe.head_tensors(task)}
+    return request.model or _adapter_base(places)
+
+
+def read_adapters(
+    request: ExportRequest, checkpoint: Checkpoint, heads: Collection[str]
+) -> tuple[Adapter, ...]:
+    """Read the request's adapters, matched to a base.
+
+    Args:
+        request: names them.
+        checkpoint: the base.
+        heads: tensors of task heads that an adapter may bring.
+
+    Raises:
+        EdgeError: a name is taken twice, or an adapter does not fit.
+    """
     labels = [name or default_adapter_name(path) for name, path in request.adapters]
     check_names(labels)
     adapters = tuple(
-        read_adapter(place, name, checkpoint.tensors, heads, checkpoint)
-        for place, name in zip(places, labels, strict=True)
+        read_adapter(resolve_adapter(path), name, checkpoint.tensors, heads, checkpoint)
+        for (_, path), name in zip(request.adapters, labels, strict=True)
     )
     if request.mode == "factored":
         adapters = tuple(with_factors(adapter, checkpoint) for adapter in adapters)
-    check_decoder_options(request, recipe)
-    task = choose_task(request.task, [a.task_type for a in adapters], checkpoint, recipe)
-    weights = tuple(request.weights) or (1.0,) * len(adapters)
-    return Inputs(checkpoint, recipe, names, adapters, task, model, config, weights)
+    return adapters
 
 
 def check_decoder_options(request: ExportRequest, recipe: Recipe) -> None:
@@ -172,14 +207,14 @@ def check_weights(request: ExportRequest) -> None:
         )
 
 
-def check_out(request: ExportRequest, inputs: Inputs) -> None:
+def check_out(request: ExportRequest, base: Path, adapters: Sequence[Adapter]) -> None:
     """Refuse an output folder that is, or holds, what the export reads: --force would delete it.
 
     Raises:
         EdgeError: names the folder and what is in it.
     """
     target = Path(os.path.realpath(request.out))  # resolve() would raise on a loop of links
-    sources = [inputs.checkpoint.path, *(adapter.path for adapter in inputs.adapters)]
+    sources = [base, *(adapter.path for adapter in adapters)]
     for source in sources if request.data is None else [*sources, request.data]:
         place = Path(os.path.realpath(source))
         if target == place or target in place.parents:

@@ -63,8 +63,6 @@ class Oracle:
         import torch
         import transformers
 
-        from edge_lra.tune.files import is_layers, load_adapter
-
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         loader = getattr(transformers, AUTO_CLASSES[TASK_TYPES.get(task_type or "", task)])
@@ -76,12 +74,8 @@ class Oracle:
             attn_implementation="eager",
             **options,
         )
-        if adapters and is_layers(adapters[0][0]):
-            ((path, _),) = adapters  # they are not additive: a merge takes one alone
-            load_adapter(loaded, path)
-        elif adapters:
-            loaded = _load_peft(loaded, adapters)
-        self.torch, self.model, self.task = torch, loaded.eval(), task
+        self.torch, self.model = torch, load_adapters(loaded, adapters).eval()
+        self.task = task
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return the float outputs for one batch of token inputs."""
@@ -112,6 +106,19 @@ class Oracle:
                 module.enable_adapters(False)
             elif isinstance(module, LowRankAdapter):
                 module.enabled = False
+
+
+def load_adapters(model: Any, adapters: Sequence[tuple[Path, float]]) -> Any:
+    """Return the model with all adapters on it; folders and weights, whose changes are summed."""
+    from edge_lra.tune.files import is_layers, load_adapter
+
+    if not adapters:
+        return model
+    if is_layers(adapters[0][0]):
+        ((path, _),) = adapters  # they are not additive: a merge takes one alone
+        load_adapter(model, path)
+        return model
+    return _load_peft(model, adapters)
 
 
 def _load_peft(model: Any, adapters: Sequence[tuple[Path, float]]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,13 @@ from edge_lra.graph.plan import Built
 from edge_lra.inputs import ExportRequest, Inputs
 from edge_lra.metrics import Array
 from edge_lra.quantize import SCHEMES
+from edge_lra.quantize.stored import BlockWeight, Int8Weight, single_weights
+from edge_lra.quantize.survival import summary
 from edge_lra.recipe import pad_token_id
 from edge_lra.task import Use, config_labels
 from edge_lra.tensor_files import read_config
 
+logger = logging.getLogger(__name__)
 LAYER_ROLES: dict[str, Callable[[Layers], Array]] = {
     "layers_down": lambda layers: layers.down.T,
     "layers_down_bias": lambda layers: layers.down_bias,
@@ -39,6 +43,7 @@ COPIED = (
     "chat_template.jinja",
     "config.json",
     "generation_config.json",
+    "preprocessor_config.json",
 )
 
 
@@ -301,3 +306,28 @@ def base_manifest(
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write the manifest last, with every other file's size and hash."""
     (folder / MANIFEST).write_bytes(seal({**manifest, "files": describe_files(folder)}))
+
+
+def merged_entry(
+    adapters: Sequence[Adapter], weights: Sequence[float], built: Built
+) -> dict[str, Any] | None:
+    """Return the manifest's record of a merge; warn where the int8 steps hide the change."""
+    if not adapters:
+        return None
+    single = single_weights(built.builder.weights)
+    rounded = [w for w in single if isinstance(w, Int8Weight | BlockWeight)]
+    found = [weight.survival for weight in rounded if weight.survival]
+    survival = summary(found)
+    if survival and survival["rows_below_step"] > 0.5:
+        logger.warning(
+            "the merged change is below one integer step in %.0f %% of its rows (%.3f is left "
+            "in %s); --factored keeps it in float",
+            100 * survival["rows_below_step"],
+            survival["min"],
+            survival["worst"],
+        )
+    listed = [
+        {"name": a.name, "weight": weight, "kind": a.kind, "format": a.format}
+        for a, weight in zip(adapters, weights, strict=True)
+    ]
+    return {"adapters": listed, "delta_survival": survival}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from edge_lra.packing import (
     base_manifest,
     check_vocabulary,
     copy_tokenizer,
+    merged_entry,
     special_tokens,
     write_adapters,
     write_divisors,
@@ -25,13 +25,10 @@ from edge_lra.packing import (
 )
 from edge_lra.planning import check_used, make_plan
 from edge_lra.quantize.schemes import SCHEMES
-from edge_lra.quantize.stored import BlockWeight, Int8Weight, single_weights
-from edge_lra.quantize.survival import summary
 from edge_lra.recipe import DecoderRecipe
 from edge_lra.task import Use, read_use
+from edge_lra.traced.route import needs_trace
 from edge_lra.writer import DATA_NAME, write_data, write_model
-
-logger = logging.getLogger(__name__)
 
 
 def export(request: ExportRequest, progress: Progress | None = None) -> Path:
@@ -44,8 +41,12 @@ def export(request: ExportRequest, progress: Progress | None = None) -> Path:
         EdgeError: something in the request cannot be done; nothing is written.
         GateError: the bundle was not close enough to the float model; nothing is written.
     """
+    if needs_trace(request):
+        from edge_lra.traced.export import export_traced
+
+        return export_traced(request, progress)
     inputs = read_inputs(request)
-    check_out(request, inputs)
+    check_out(request, inputs.checkpoint.path, inputs.adapters)
     plan = make_plan(request, inputs)
     built = build(plan, inputs, request)
     check_used(inputs, built, plan)
@@ -88,32 +89,8 @@ def make_use(request: ExportRequest, inputs: Inputs, built: Built) -> Use:
         count = len(own[0]) if own else int(shape[-1]) if isinstance(shape[-1], int) else None
     labels = request.labels or next((a.labels for a in inputs.adapters if a.labels), None)
     use = read_use(inputs.checkpoint, inputs.config, inputs.recipe, inputs.task, labels, count)
-    if request.context is None:
-        return use
-    return replace(use, max_length=min(use.max_length, request.context))
-
-
-def merged_entry(inputs: Inputs, built: Built) -> dict[str, Any] | None:
-    """Return the manifest's record of a merge; warn where the int8 steps hide the change."""
-    if not inputs.adapters:
-        return None
-    single = single_weights(built.builder.weights)
-    rounded = [w for w in single if isinstance(w, Int8Weight | BlockWeight)]
-    found = [weight.survival for weight in rounded if weight.survival]
-    survival = summary(found)
-    if survival and survival["rows_below_step"] > 0.5:
-        logger.warning(
-            "the merged change is below one integer step in %.0f %% of its rows (%.3f is left "
-            "in %s); --factored keeps it in float",
-            100 * survival["rows_below_step"],
-            survival["min"],
-            survival["worst"],
-        )
-    adapters = [
-        {"name": a.name, "weight": weight, "kind": a.kind, "format": a.format}
-        for a, weight in zip(inputs.adapters, inputs.weights, strict=True)
-    ]
-    return {"adapters": adapters, "delta_survival": survival}
+    lengths = [n for n in (use.max_length, request.context) if n is not None]
+    return replace(use, max_length=min(lengths, default=None))
 
 
 def write_content(
@@ -149,7 +126,7 @@ def write_content(
         write_divisors(folder, slots)
     return manifest | {
         "adapters": adapters,
-        "merged": None if factored else merged_entry(inputs, built),
+        "merged": None if factored else merged_entry(inputs.adapters, inputs.weights, built),
         "default_adapter": next(iter(adapters), None),
         "head": head,
         "base_fingerprint": fingerprint,

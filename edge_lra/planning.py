@@ -36,9 +36,9 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
         make_scheme(request),
         inputs.task,
         inputs.names,
-        merged={} if factored else merged_updates(inputs),
+        merged={} if factored else merged_updates(inputs.adapters, inputs.weights),
         slots=slots,
-        replacements=(brought or [{}])[0] if factored else one_of_each(inputs, brought),
+        replacements=(brought or [{}])[0] if factored else one_of_each(inputs.adapters, brought),
         parted={} if factored else {k: v for a in inputs.adapters for k, v in a.ties.items()},
         head_inputs=factored and any(brought),
         adapter_dtype=ADAPTER_DTYPES[request.adapter_dtype],
@@ -51,19 +51,19 @@ def make_scheme(request: ExportRequest) -> Scheme:
     return KeepFloat(scheme, request.keep_float) if request.keep_float else scheme
 
 
-def merged_updates(inputs: Inputs) -> dict[str, Update]:
+def merged_updates(adapters: Sequence[Adapter], weights: Sequence[float]) -> dict[str, Update]:
     """Return each tensor's update; several adapters' are summed, in any order to the same bits.
 
     Raises:
         EdgeError: an update cannot be summed with others or weighted, or cannot be merged at all.
     """
     parts: dict[str, list[tuple[float, Update]]] = {}
-    for adapter, weight in zip(inputs.adapters, inputs.weights, strict=True):
+    for adapter, weight in zip(adapters, weights, strict=True):
         for tensor, update in adapter.updates.items():
             if isinstance(update, LayersWeight) and not update.layers.linear:
                 activation = update.layers.activation
                 raise EdgeError(f"{adapter.path}: {tensor}: {cannot_fold(activation)}")
-            if not update.additive and (weight != 1 or len(inputs.adapters) > 1):
+            if not update.additive and (weight != 1 or len(adapters) > 1):
                 raise EdgeError(
                     f"{adapter.path}: {tensor}: found {adapter.kind} whose change depends on the "
                     "base, expected one that can be weighted and summed; merge it alone"
@@ -72,14 +72,16 @@ def merged_updates(inputs: Inputs) -> dict[str, Update]:
     return {tensor: weighted(updates) for tensor, updates in parts.items()}
 
 
-def one_of_each(inputs: Inputs, brought: Sequence[dict[str, Array]]) -> dict[str, Array]:
+def one_of_each(
+    adapters: Sequence[Adapter], brought: Sequence[dict[str, Array]]
+) -> dict[str, Array]:
     """Return the whole tensors that several adapters bring.
 
     Raises:
         EdgeError: two of them bring different ones.
     """
     found: dict[str, Array] = {}
-    for adapter, tensors in zip(inputs.adapters, brought, strict=True):
+    for adapter, tensors in zip(adapters, brought, strict=True):
         for name, values in tensors.items():
             if name in found and not np.array_equal(found[name], values):
                 raise EdgeError(
@@ -155,12 +157,7 @@ def check_used(inputs: Inputs, built: Built, plan: Plan) -> None:
     Raises:
         EdgeError: names the site, or a pattern of `keep_float` that fits no linear.
     """
-    if isinstance(plan.scheme, KeepFloat) and plan.scheme.unused:
-        pattern = next(iter(plan.scheme.unused))
-        example = plan.scheme.linears[-1]
-        raise EdgeError(
-            f"--keep-float {pattern}: found no linear of that name, expected one such as {example}"
-        )
+    check_patterns(plan.scheme)
     single = single_weights(built.builder.weights)
     read = {t for w in single if hasattr(w, "source") for t in w.source.reads}
     written = {tensor for item in built.adapter_inputs for tensor in item.tensors}
@@ -182,3 +179,17 @@ def check_used(inputs: Inputs, built: Built, plan: Plan) -> None:
                     f"{adapter.path}: {tensor}: found factors there, expected an update of a "
                     "linear layer for --factored; use --merge"
                 )
+
+
+def check_patterns(scheme: Scheme) -> None:
+    """Refuse a pattern of `keep_float` that fits no linear.
+
+    Raises:
+        EdgeError: names the pattern.
+    """
+    if isinstance(scheme, KeepFloat) and scheme.unused:
+        pattern = next(iter(scheme.unused))
+        example = scheme.linears[-1] if scheme.linears else "none: this model has no linear"
+        raise EdgeError(
+            f"--keep-float {pattern}: found no linear of that name, expected one such as {example}"
+        )

@@ -14,6 +14,7 @@ from edge_lra import golden
 from edge_lra.adapters import Adapter
 from edge_lra.adapters.formats.peft import Layers, Peft
 from edge_lra.adapters.saved import read_saved
+from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError, GateError
 from edge_lra.inputs import ExportRequest, Inputs, Progress, random_ids
 from edge_lra.oracle import Oracle
@@ -38,7 +39,7 @@ def prove(
     runner = Runner.load(folder, verify="never")
     basis = choose_basis(runner, inputs, request.data)
     reports = []
-    for subject in subjects(inputs, request.mode):
+    for subject in subjects(inputs.adapters, inputs.weights, request.mode):
         step = partial(progress or _silent, f"verify {subject.name}" if subject.name else "verify")
         step(0, 1)  # loading the oracle takes a while
         reports.append(prove_one(runner, inputs, request, basis, subject, step))
@@ -78,7 +79,7 @@ def open_oracle(inputs: Inputs, subject: Subject, num_labels: int | None) -> Ora
     """Return the float model with a subject's adapters, which PEFT reads by itself."""
     task_type = next((a.task_type for a in subject.adapters if a.task_type), None)
     with TemporaryDirectory() as scratch:
-        paths = [readable(a, inputs, Path(scratch) / a.name) for a in subject.adapters]
+        paths = [readable(a, inputs.checkpoint, Path(scratch) / a.name) for a in subject.adapters]
         return Oracle(
             inputs.checkpoint.path,
             inputs.task,
@@ -114,11 +115,11 @@ class Subject:
         return "+".join(adapter.name for adapter in self.adapters) or None
 
 
-def subjects(inputs: Inputs, mode: str) -> list[Subject]:
+def subjects(adapters: tuple[Adapter, ...], weights: tuple[float, ...], mode: str) -> list[Subject]:
     """Return one subject for a merge, or one for each adapter of a factored bundle."""
-    if mode == "merge" or not inputs.adapters:
-        return [Subject(inputs.adapters, inputs.weights)]
-    return [Subject((adapter,), (1.0,)) for adapter in inputs.adapters]
+    if mode == "merge" or not adapters:
+        return [Subject(adapters, weights)]
+    return [Subject((adapter,), (1.0,)) for adapter in adapters]
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -150,14 +151,14 @@ def prove_one(
     return report
 
 
-def readable(adapter: Adapter, inputs: Inputs, folder: Path) -> Path:
+def readable(adapter: Adapter, base: Checkpoint, folder: Path) -> Path:
     """Return a folder that the oracle reads by itself; other formats are converted to PEFT's."""
     if adapter.format in (Peft.title, Layers.title):
         return adapter.path
-    saved = read_saved(adapter.path, inputs.checkpoint)
+    saved = read_saved(adapter.path, base)
     folder.mkdir()
     writer = Layers() if "adapter_type" in saved.config else Peft()
-    return writer.write(folder, saved, inputs.checkpoint)
+    return writer.write(folder, saved, base)
 
 
 def choose_basis(runner: Runner, inputs: Inputs, data: Path | None) -> Basis:
@@ -174,9 +175,14 @@ def choose_basis(runner: Runner, inputs: Inputs, data: Path | None) -> Basis:
             )
         length = min(32, runner.manifest["max_length"])
         return Basis(random_ids(inputs, 64, length), "random ids (no tokenizer)")
+    return text_basis(runner, data)
+
+
+def text_basis(runner: Runner, data: Path | None) -> Basis:
+    """Return the tokens of the user's texts, or of the built-in ones."""
     rows = read_texts(data) if data else built_in_texts()
     texts = [row.text for row in rows[:MAX_TEXTS]]
-    pairs = texts[1:] + texts[:1] if inputs.task == "question-answering" else None
+    pairs = texts[1:] + texts[:1] if runner.manifest["task"] == "question-answering" else None
     tokens = runner.tokenize(texts, pairs)
     return Basis(tokens.inputs, data.name if data else "built-in sentences", tokens.truncated)
 

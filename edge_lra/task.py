@@ -41,7 +41,7 @@ class Use:
     task: str
     labels: tuple[str, ...] | None
     problem_type: str | None
-    max_length: int
+    max_length: int | None  # in tokens; None where the inputs are none
     pooling: dict[str, Any] | None
 
 
@@ -64,7 +64,7 @@ def choose_task(
         EdgeError: an unknown task, adapters of different tasks, or one that the family's graph
             does not serve.
     """
-    task = asked if asked is not None else _task(task_types, checkpoint, recipe)
+    task = asked if asked is not None else likely_task(task_types, checkpoint, recipe.tasks)
     if task not in recipe.tasks:
         raise EdgeError(
             f"task: found {task!r}, expected one of {', '.join(recipe.tasks)} for family "
@@ -73,7 +73,19 @@ def choose_task(
     return task
 
 
-def _task(task_types: Sequence[str | None], checkpoint: Checkpoint, recipe: Recipe) -> str:
+def likely_task(
+    task_types: Sequence[str | None], checkpoint: Checkpoint, tasks: Sequence[str]
+) -> str:
+    """Return the task that adapters or a checkpoint were made for.
+
+    Args:
+        task_types: the adapters'.
+        checkpoint: the base.
+        tasks: all that the graph serves.
+
+    Raises:
+        EdgeError: adapters of different tasks, or a config of the wrong kind.
+    """
     named = {TASK_TYPES[t] for t in task_types if t in TASK_TYPES}
     if len(named) > 1:
         raise EdgeError(
@@ -88,8 +100,8 @@ def _task(task_types: Sequence[str | None], checkpoint: Checkpoint, recipe: Reci
         for ending, task in ARCHITECTURES.items():
             if name.endswith(ending):
                 return task
-    if len(recipe.tasks) == 1:
-        return recipe.tasks[0]
+    if len(tasks) == 1:
+        return tasks[0]
     has_pooling = (checkpoint.path / "modules.json").is_file()
     return "sentence-embedding" if has_pooling else "feature-extraction"
 
@@ -150,13 +162,18 @@ def max_length(checkpoint: Checkpoint, config: Mapping[str, Any], recipe: Recipe
     positions = recipe.count(config, "positions")
     if isinstance(recipe, EncoderRecipe) and recipe.position_ids == "after_padding":
         positions -= pad_token_id(config, 1) + 1
-    limits = [positions, _limit(checkpoint.path / "tokenizer_config.json", "model_max_length")]
+    limits = [positions, token_limit(checkpoint.path / "tokenizer_config.json", "model_max_length")]
     if task == "sentence-embedding":
-        limits.append(_limit(checkpoint.path / "sentence_bert_config.json", "max_seq_length"))
+        limits.append(token_limit(checkpoint.path / "sentence_bert_config.json", "max_seq_length"))
     return int(min(limit for limit in limits if limit))
 
 
-def _limit(path: Path, key: str) -> float | None:
+def token_limit(path: Path, key: str) -> float | None:
+    """Return the number of tokens that a file of settings allows, or None.
+
+    Raises:
+        EdgeError: it is no number of tokens.
+    """
     value = _optional(path).get(key)
     if value is None or (type(value) in (int, float) and value >= 1):
         return value

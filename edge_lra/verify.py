@@ -82,7 +82,18 @@ def collect(
     First all through one, then through the other: their threads spin and would be in each
     other's way. `step` is told how many of how many runs are done.
     """
-    rows = list(_per_text(basis.tokens))
+    return collect_rows(runner, oracle, basis, list(_per_text(basis.tokens)), adapter, step)
+
+
+def collect_rows(
+    runner: Runner,
+    oracle: Oracle,
+    basis: Basis,
+    rows: list[dict[str, Array]],
+    adapter: str | None,
+    step: Callable[[int, int], None],
+) -> Evidence:
+    """Run batches through both models; `basis` says where they come from."""
 
     def each(run: Callable[[dict[str, Array]], Outputs], before: int) -> Iterator[Outputs]:
         for place, row in enumerate(rows):

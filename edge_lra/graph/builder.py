@@ -47,7 +47,12 @@ class GraphBuilder:
         return value
 
     def stored(self, weight: Stored) -> tuple[ir.Value, ...]:
-        """Add a weight that is written later; returns one value a stored tensor."""
+        """Add a weight that is written later; returns one value a stored tensor.
+
+        A weight of a name that is stored already is the same one, read again.
+        """
+        if all(spec.name in self.values for spec in weight.specs):
+            return tuple(self.values[spec.name] for spec in weight.specs)
         self.weights.append(weight)
         return tuple(self._placeholder(spec) for spec in weight.specs)
 

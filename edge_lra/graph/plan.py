@@ -57,7 +57,7 @@ class Built:
 
     model: ir.Model
     builder: GraphBuilder
-    inputs: tuple[tuple[str, tuple[str, ...]], ...]
+    inputs: tuple[tuple[str, tuple[int | str, ...]], ...]
     outputs: tuple[tuple[str, tuple[int | str, ...]], ...]
     adapter_inputs: tuple[AdapterInput, ...]
     decoder: dict[str, Any] | None = None

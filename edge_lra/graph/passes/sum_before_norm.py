@@ -1,0 +1,23 @@
+"""Add before LayerNormalization becomes Sum."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from edge_lra.graph.passes.match import made_by
+
+NORMS = ("LayerNormalization", "SimplifiedLayerNormalization")
+
+
+def sum_before_norm(model: ir.Model) -> bool:
+    """Write a sum that a norm reads as Sum; say whether there was one.
+
+    onnxruntime fuses Add and LayerNormalization into a scalar loop, and leaves Sum alone.
+    """
+    changed = False
+    for norm in list(model.graph):
+        add = made_by(norm.inputs[0], "Add") if norm.op_type in NORMS else None
+        if add is not None and all(value is not None for value in add.inputs):
+            add.op_type = "Sum"
+            changed = True
+    return changed

@@ -1,0 +1,1 @@
+"""Models without a recipe: any torch module or transformers class, by torch.export."""
