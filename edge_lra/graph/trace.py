@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from edge_lra.errors import EdgeError
 from edge_lra.graph.builder import OPSET
+from edge_lra.graph.plain_forms import plain_forms
 from edge_lra.graph.signature import Axes, Node, describe, keep_outputs, name_outputs
 
 if TYPE_CHECKING:
@@ -107,9 +108,10 @@ def _program(subject: Subject) -> Any:
     }
     try:
         with torch.no_grad(), _quiet():
-            return torch.export.export(
+            program = torch.export.export(
                 subject.module, (), kwargs=examples, dynamic_shapes=free, strict=False
             )
+            return program.run_decompositions(plain_forms())
     except Exception as error:  # what a forward pass raises, and torch's many classes
         raise EdgeError(
             f"{subject.where}: torch.export stopped{_place(error)}, found {_reason(error)}, "

@@ -28,14 +28,14 @@ class Attention:
     """One attention: queries, keys and values (batch, tokens, heads, size), and its sizes.
 
     Attributes:
-        bias: (batch or 1, heads or 1, tokens, keys) or None.
+        biases: (batch or 1, heads or 1, tokens, keys) each.
         last: the product with the values.
     """
 
     query: ir.Value
     key: ir.Value
     value: ir.Value
-    bias: ir.Value | None
+    biases: tuple[ir.Value, ...]
     scale: float
     last: ir.Node
 
@@ -45,11 +45,12 @@ def fuse_attention(model: ir.Model) -> bool:
 
     A value's axes that a Transpose brought in front go back, so that no copy is made.
     """
+    sums: dict[tuple[str | None, ...], ir.Value] = {}  # of biases, for all layers that add them
     changed = False
     for node in list(model.graph):
         found = _match(node) if node.op_type == "Softmax" and not node.domain else None
         if found is not None:
-            _write(model, found)
+            _write(model, found, sums)
             changed = True
     return changed
 
@@ -60,7 +61,7 @@ def _match(softmax: ir.Node) -> Attention | None:
         return None
     if last.inputs[0] is not softmax.outputs[0]:
         return None
-    scores, bias = _split_bias(softmax.inputs[0])
+    scores, biases = _split_biases(softmax.inputs[0])
     scores, scale = _split_scale(scores)
     product = made_by(scores, "MatMul")
     if product is None:
@@ -73,20 +74,21 @@ def _match(softmax: ir.Node) -> Attention | None:
     sizes = {(static(x, 2), static(x, 3)) for x in (query, key)}
     if len(sizes) != 1 or None in next(iter(sizes)) or static(value, 2) != static(query, 2):
         return None
-    if static(value, 3) is None or (bias is not None and not _fits(bias)):
+    if static(value, 3) is None or not all(map(_fits, biases)):
         return None
-    return Attention(query, key, value, bias, scale, last)
+    return Attention(query, key, value, biases, scale, last)
 
 
-def _split_bias(scores: ir.Value | None) -> tuple[ir.Value | None, ir.Value | None]:
-    """Return what stands beside a bias that is added, and the bias."""
+def _split_biases(scores: ir.Value | None) -> tuple[ir.Value | None, tuple[ir.Value, ...]]:
+    """Return the scaled product among the terms of a sum, and the other terms."""
     add = made_by(scores, "Add")
     if add is None:
-        return scores, None
+        return scores, ()
     for left, right in (add.inputs, tuple(reversed(add.inputs))):
-        if made_by(_split_scale(left)[0], "MatMul") is not None:
-            return left, right
-    return scores, None
+        product, biases = _split_biases(left)
+        if right is not None and made_by(_split_scale(product)[0], "MatMul") is not None:
+            return product, (*biases, right)
+    return scores, ()
 
 
 def _split_scale(scores: ir.Value | None) -> tuple[ir.Value | None, float]:
@@ -133,11 +135,25 @@ def _fits(bias: ir.Value) -> bool:
     return rank(bias) == 4 and static(bias, 2) != 1 and static(bias, 3) != 1
 
 
-def _write(model: ir.Model, found: Attention) -> None:
+def _sum(found: Attention, sums: dict[tuple[str | None, ...], ir.Value]) -> ir.Value | None:
+    """Return what is added to the scores, written once for all layers; None for nothing."""
+    if not found.biases:
+        return None
+    total = found.biases[0]
+    for place, bias in enumerate(found.biases[1:]):
+        key = tuple(value.name for value in found.biases[: place + 2])
+        if key not in sums:
+            sums[key] = insert(found.last, "Add", [total, bias], None)
+        total = sums[key]
+    return total
+
+
+def _write(model: ir.Model, found: Attention, sums: dict[tuple[str | None, ...], ir.Value]) -> None:
     heads, last = static(found.query, 2), found.last
     flat = [_flat(model, x, last) for x in (found.query, found.key, found.value)]
     given: dict[str, Any] = {"num_heads": heads, "scale": found.scale}
-    inputs = [*flat, None, None, found.bias] if found.bias is not None else flat
+    bias = _sum(found, sums)
+    inputs = flat if bias is None else [*flat, None, None, bias]
     assert found.query.shape is not None
     size = static(found.value, 3)
     assert heads is not None and size is not None
