@@ -176,14 +176,14 @@ def _auto_class(checkpoint: Checkpoint, config: Any, task: str) -> Any:
     import transformers
 
     name = CLASSES[task]
-    plain = name == "AutoModel"
-    if plain and config.is_encoder_decoder:
-        name = "AutoModelForTextEncoding"
+    encoders = transformers.AutoModelForTextEncoding
+    if name == "AutoModel" and type(config) in encoders._model_mapping:
+        return encoders
     auto = getattr(transformers, name)
-    if type(config) not in auto._model_mapping:
+    if type(config) not in auto._model_mapping or config.is_encoder_decoder:
         raise EdgeError(
             f"{checkpoint.path / 'config.json'}: found model_type {config.model_type!r}, for which "
-            f"transformers has no {name}, expected one with it; choose another --task, or give "
+            f"transformers has no encoder as {name}, expected one with it; choose another --task, or give "
             "--model package.module:factory"
         )
     return auto
