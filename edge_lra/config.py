@@ -14,6 +14,7 @@ from edge_lra.metrics import GATES, LANGUAGE_GATES
 from edge_lra.profile.result import LIMITS
 
 CONFIG = "edge-lra.toml"
+FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -65,11 +66,12 @@ def load_config(folder: Path) -> Config:
 
 
 def resolve_place(value: str, folder: Path) -> str:
-    """Return a path below `folder` made whole; hub ids and `pypi:` names stay as they are."""
+    """Return a path below `folder` made whole; other names of a model stay as they are."""
     path = folder / Path(value).expanduser()
     if value.startswith("pypi:"):
         return value
-    return value if HUB_ID.fullmatch(value) and not path.exists() else str(path)
+    named = HUB_ID.fullmatch(value) or FACTORY.fullmatch(value)
+    return value if named and not path.exists() else str(path)
 
 
 def _check_keys(where: str, found: Mapping[str, Any], known: Mapping[str, Any]) -> None:

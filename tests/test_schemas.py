@@ -15,6 +15,7 @@ from edge_lra.metrics import AT_LEAST, GATES
 from edge_lra.quantize import SCHEMES
 from edge_lra.recipe import TASKS
 from edge_lra.task import POOLING, PROBLEM_TYPES
+from edge_lra.traced.model import TASKS as TRACED_TASKS
 
 FILES = sorted((Path(edge_lra.__file__).parent / "schemas").glob("*.json"))
 MANIFEST = next(json.loads(file.read_text()) for file in FILES if file.stem == "manifest")
@@ -74,7 +75,7 @@ def test_a_document_states_its_version(schema: dict[str, Any]) -> None:
 
 def test_choices_are_those_of_the_code() -> None:
     keys = MANIFEST["properties"]
-    assert keys["task"]["enum"] == list(TASKS)
+    assert keys["task"]["enum"] == [*TASKS, *TRACED_TASKS]
     assert keys["scheme"]["enum"] == list(SCHEMES)
     assert keys["problem_type"]["enum"] == [*PROBLEM_TYPES, None]
     assert keys["pooling"]["properties"]["mode"]["enum"] == list(POOLING.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,63 @@ Shape = tuple[int, int]  # (batch, tokens)
 
 
 def token_inputs(folder: Path, names: Sequence[str], shape: Shape) -> Arrays:
-    """Return random token ids (batch, tokens) of the vocabulary with every token attended."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    random = np.random.default_rng(0)
-    values = {
-        "input_ids": random.integers(1, int(config["vocab_size"]), shape, dtype=np.int64),
-        "attention_mask": np.ones(shape, np.int64),
-        "token_type_ids": np.zeros(shape, np.int64),
-    }
-    unknown = [name for name in names if name not in values]
+    """Return what a run is fed, by name.
+
+    Token ids (batch, tokens) are random ones of the vocabulary with every token attended. Other
+    inputs have the sizes of the export's example, but for axes that are named as a shape's: floats
+    are normal, integers 0 and truth values true, which every model takes.
+
+    Raises:
+        EdgeError: the bundle has no such input.
+    """
+    manifest = load_manifest(folder)
+    nodes = {node["name"]: node for node in manifest["inputs"]}
+    unknown = [name for name in names if name not in nodes]
     if unknown:
         raise EdgeError(
-            f"{folder}: found the input {unknown[0]!r}, expected one of {', '.join(values)}; "
-            "this profiler does not know how to feed it"
+            f"{folder}: found the input {unknown[0]!r}, expected one of {', '.join(nodes)}; "
+            "the bundle has no other"
         )
-    return {name: values[name] for name in names}
+    random = np.random.default_rng(0)
+    return {name: _values(nodes[name], manifest, folder, shape, random) for name in names}
+
+
+def _values(
+    node: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    folder: Path,
+    shape: Shape,
+    random: np.random.Generator,
+) -> np.ndarray:
+    """Return one input's values."""
+    name, dtype = node["name"], np.dtype(node["dtype"])
+    sizes = _sizes(node, shape)
+    if name == "input_ids" and dtype.kind in "iu":
+        return random.integers(1, _vocabulary(manifest, folder), sizes, dtype=np.int64).astype(
+            dtype
+        )
+    if dtype.kind == "f":
+        return random.normal(size=sizes).astype(dtype)
+    filled = np.ones if name == "attention_mask" or dtype.kind == "b" else np.zeros
+    return filled(sizes, dtype)
+
+
+def _sizes(node: Mapping[str, Any], shape: Shape) -> list[int]:
+    """Return an input's sizes: a shape's for axes of those names, else the example's."""
+    batch, tokens = shape
+    named = {"batch": batch, "sequence": tokens, "total_sequence": tokens}
+    example = node.get("example") or [1] * len(node["shape"])
+    return [
+        axis if isinstance(axis, int) else named.get(axis, size)
+        for axis, size in zip(node["shape"], example, strict=True)
+    ]
+
+
+def _vocabulary(manifest: Mapping[str, Any], folder: Path) -> int:
+    """Return the number of token ids; older bundles have it in their config alone."""
+    known = manifest.get("vocabulary_size")
+    config = {} if known else json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return int(known or config["vocab_size"])
 
 
 def all_inputs(folder: Path, shape: Shape, adapter: str | None) -> Arrays:

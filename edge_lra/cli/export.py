@@ -53,11 +53,12 @@ VERIFY_TOKENS = "Of a language model, to verify with at most."
 ADAPTER_DTYPE = "Of a language model's --factored adapters."
 KEEP_FLOAT = "Linears that stay in float32, such as 'encoder.layer.5.*'. Repeatable."
 QUANTIZE = "The device's unless edge-lra.toml says; int8 without a device."
+MODEL = "Folder, hub id, pypi:package/folder, or your own package.module:factory."
 ADAPTER = "Repeatable; with --merge the weighted changes are summed."
 
 
 @click.command()
-@click.option("--model", help="Folder, hub id or pypi:package/folder.")
+@click.option("--model", help=MODEL)
 @click.option("--adapter", "adapters", multiple=True, metavar="[NAME=]PATH[:WEIGHT]", help=ADAPTER)
 @click.option("--merge/--factored", default=True, help="Fold the adapter in, or keep factors.")
 @click.option("--quantize", type=TableChoice(_schemes), help=QUANTIZE)
@@ -187,9 +188,13 @@ def split_weight(value: str) -> tuple[str, float]:
 
 
 def default_name(adapters: Sequence[tuple[str | None, str]], model: str | None) -> str:
-    """Return the first adapter's name, or the last part of the model's."""
+    """Return the first adapter's name, or the last part of the model's or its module's."""
+    from edge_lra.config import FACTORY
+
     if adapters:
         return adapters[0][0] or Path(adapters[0][1]).resolve().name
+    if model and FACTORY.fullmatch(model) and not model.startswith("pypi:"):
+        return model.partition(":")[0].rpartition(".")[2]
     return Path(model or "model").name or "model"
 
 

@@ -307,7 +307,8 @@ def _as_array(name: str, value: Any) -> np.ndarray:
 
 
 def _typed(name: str, array: np.ndarray, dtype: str) -> np.ndarray:
-    kinds = "iub" if dtype.startswith("int") else "f"
+    kind = np.dtype(dtype).kind
+    kinds = "iub" if kind in "iu" else kind
     if array.dtype.kind not in kinds:
         raise EdgeError(f"{name}: found {array.dtype}, expected {dtype}")
     return np.ascontiguousarray(array, dtype=np.dtype(dtype)).reshape(array.shape)

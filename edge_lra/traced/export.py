@@ -252,7 +252,8 @@ def write_content(
         "base_model": request.model or str(traced.tensors.path),
         "device": request.device,
         "vocabulary_size": traced.vocabulary_size,
-        "tokenizer": copy_tokenizer(traced.tensors.path, folder, adapters),
+        "tokenizer": copy_tokenizer(traced.tensors, folder, adapters),
+        "decoder": None,
         "fidelity": None,
         "golden": golden_entry([], SCHEMES[request.scheme].kernel_spread),
     }

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import copy
 import importlib
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from edge_lra.config import FACTORY
 from edge_lra.errors import EdgeError
 from edge_lra.graph.trace import Subject
 from edge_lra.recipe import TASKS as RECIPE_TASKS
@@ -33,7 +33,6 @@ from edge_lra.traced.tensors import StateTensors
 if TYPE_CHECKING:
     import torch
 
-FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 KEYS = ("module", "inputs", "axes", "weights", "task")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
-from edge_lra.tensor_files import Array, TensorInfo, read_rows
+from edge_lra.tensor_files import FLOATS, Array, TensorInfo, read_rows
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,7 @@ class StateFile:
 
     def __init__(self, path: Path, state: Mapping[str, torch.Tensor]) -> None:
         """Take the float32 tensors of a state dict; `path` stands for it in messages."""
-        self.path = path
+        self.path, self.readable = path, FLOATS
         self._state = {n: t.detach() for n, t in state.items() if t.is_floating_point()}
         self.tensors = {n: TensorInfo(n, tuple(t.shape), "F32") for n, t in self._state.items()}
 
@@ -39,7 +39,7 @@ class StateTensors(Checkpoint):
         self, path: Path, config: dict[str, Any], state: Mapping[str, torch.Tensor]
     ) -> None:
         """Take a state dict; `path` is the module's file, or the folder it was loaded from."""
-        self.path, self.config = path, config
+        self.path, self.config, self._gguf = path, config, None
         self._state = StateFile(path, state)
         self.tensors = self._state.tensors
 
@@ -64,7 +64,7 @@ class RenamedTensors(Checkpoint):
 
     def __init__(self, checkpoint: Checkpoint, names: Mapping[str, str]) -> None:
         """Take the checkpoint and its name of each of the module's tensors."""
-        self.path, self.config = checkpoint.path, checkpoint.config
+        self.path, self.config, self._gguf = checkpoint.path, checkpoint.config, None
         self._checkpoint, self._names = checkpoint, names
         self.tensors = {
             own: TensorInfo(own, checkpoint.tensors[name].shape, checkpoint.tensors[name].dtype)
