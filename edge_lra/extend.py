@@ -21,6 +21,7 @@ from edge_lra.inputs import ExportRequest, Inputs, Progress, read_inputs
 from edge_lra.packing import DIVISORS, write_adapters, write_manifest
 from edge_lra.planning import brought_tensors
 from edge_lra.quantize import SCHEMES
+from edge_lra.traced.route import needs_trace
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ def add_adapter(request: AddRequest, progress: Progress | None = None) -> str:
             "inputs; export it with --factored"
         )
     export_request = as_export(request, manifest)
+    if needs_trace(export_request):
+        raise EdgeError(
+            f"{request.bundle}: found a traced graph of {manifest['family']}, expected one of a "
+            "family with a recipe; export it again with this adapter among its --adapter"
+        )
     inputs = read_inputs(export_request)
     (adapter,) = inputs.adapters
     slots = read_adapter_inputs(request.bundle, manifest)

@@ -102,17 +102,17 @@ def _product(trace: Trace, node: ir.Node) -> Linear | None:
     return Linear(node, weight, turn is None, None, node, turn)
 
 
-def small_heads(trace: Trace, linears: Mapping[int, Linear]) -> list[str]:
-    """Return the modules of last linears that are small: their error is the answer's."""
+def small_heads(trace: Trace, linears: Mapping[int, Linear]) -> dict[str, str]:
+    """Return last linears that are small, module and weight: their error is the answer's."""
     graph = trace.model.graph
     sizes = {key: count(graph, linear.weight) for key, linear in linears.items()}
     limit = HEAD_SHARE * sum(sizes.values())
-    found: dict[str, None] = {}
+    found: dict[str, str] = {}
     for value in graph.outputs:
         node = value.producer()
         while node is not None and id(node) not in linears:
             made = [i.producer() for i in node.inputs if i is not None and i.producer() is not None]
             node = made[0] if len(made) == 1 else None
         if node is not None and sizes[id(node)] <= limit:
-            found[linears[id(node)].module] = None
-    return list(found)
+            found[linears[id(node)].module] = linears[id(node)].weight
+    return found

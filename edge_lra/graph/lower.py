@@ -71,7 +71,9 @@ class Lowering:
             slots |= {w: replace(slots.get(w, Slot()), low_rank=True) for w in sorted(weights)}
         self.factors = FactorWriter(self.graph, slots)
         self.weights, self.shared, self.read = weights, set[str](), set[str]()
-        self.heads = small_heads(plan.trace, self.linears)
+        given = plan.replacements if plan.head_inputs else {}
+        heads = small_heads(plan.trace, self.linears)
+        self.heads = [module for module, weight in heads.items() if weight not in given]
         self.scheme = KeepFloat(plan.scheme, [*plan.keep_float, *self.heads])
 
     # ---- weights ---------------------------------------------------------------------------

@@ -183,8 +183,8 @@ def _auto_class(checkpoint: Checkpoint, config: Any, task: str) -> Any:
     if type(config) not in auto._model_mapping or config.is_encoder_decoder:
         raise EdgeError(
             f"{checkpoint.path / 'config.json'}: found model_type {config.model_type!r}, for which "
-            f"transformers has no encoder as {name}, expected one with it; choose another --task, or give "
-            "--model package.module:factory"
+            f"transformers has no encoder as {name}, expected one with it; choose another "
+            "--task, or give --model package.module:factory"
         )
     return auto
 
