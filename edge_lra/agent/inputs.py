@@ -53,9 +53,8 @@ def _values(
     name, dtype = node["name"], np.dtype(node["dtype"])
     sizes = _sizes(node, shape)
     if name == "input_ids" and dtype.kind in "iu":
-        return random.integers(1, _vocabulary(manifest, folder), sizes, dtype=np.int64).astype(
-            dtype
-        )
+        ids: np.ndarray = random.integers(1, _vocabulary(manifest, folder), sizes)
+        return ids.astype(dtype)
     if dtype.kind == "f":
         return random.normal(size=sizes).astype(dtype)
     filled = np.ones if name == "attention_mask" or dtype.kind == "b" else np.zeros

@@ -54,11 +54,10 @@ def _node(value: ir.Value, names: Mapping[int, str]) -> Node:
     return Node(str(value.name), value.dtype.numpy().name, shape)
 
 
-def name_outputs(model: ir.Model, program: Any, where: str) -> None:
-    """Name the outputs as the module does: keys of what it returns, else output_0, output_1, ...
+def output_names(program: Any, where: str) -> list[str]:
+    """Return what the module calls its outputs: keys of a dict, else output_0, output_1, ...
 
     Args:
-        model: what torch.onnx made of the program.
         program: what torch.export made of the module.
         where: what to call the module in messages.
 
@@ -82,8 +81,13 @@ def name_outputs(model: ir.Model, program: Any, where: str) -> None:
             )
     if not named:
         raise EdgeError(f"{where}: found no output, expected tensors; return what it computes")
-    for index, (name, _) in enumerate(named):
-        _rename_output(model.graph, index, name or "output")
+    return [name or "output" for name, _ in named]
+
+
+def name_outputs(model: ir.Model, names: Sequence[str]) -> None:
+    """Give the graph's outputs these names."""
+    for index, name in enumerate(names):
+        _rename_output(model.graph, index, name)
 
 
 def name_results(result: Any) -> dict[str, Any]:

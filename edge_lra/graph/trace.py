@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import traceback
@@ -17,7 +18,7 @@ import onnx_ir as ir
 from edge_lra.errors import EdgeError
 from edge_lra.graph.builder import OPSET
 from edge_lra.graph.plain_forms import plain_forms
-from edge_lra.graph.signature import Axes, Node, describe, keep_outputs, name_outputs
+from edge_lra.graph.signature import Axes, Node, describe, keep_outputs, name_outputs, output_names
 
 if TYPE_CHECKING:
     import torch
@@ -76,8 +77,9 @@ def trace(subject: Subject) -> Trace:
     from onnxscript import optimizer
 
     program = _program(subject)
+    names = output_names(program, subject.where)
     model = _to_onnx(program, subject.where)
-    name_outputs(model, program, subject.where)
+    name_outputs(model, names)
     inputs, outputs = describe(model, subject.axes)
     if subject.outputs is not None:
         keep_outputs(model, subject.outputs, subject.where)
@@ -159,7 +161,7 @@ def _quiet() -> Iterator[None]:
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

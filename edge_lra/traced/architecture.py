@@ -12,7 +12,7 @@ from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
 from edge_lra.graph.trace import Subject
 from edge_lra.oracle import AUTO_CLASSES
-from edge_lra.task import ARCHITECTURES, likely_task, token_limit
+from edge_lra.task import likely_task, token_limit
 from edge_lra.traced.model import IMAGES, TracedModel
 from edge_lra.traced.names import match_names
 from edge_lra.traced.tensors import RenamedTensors, StateTensors
@@ -151,8 +151,7 @@ def _choose_task(checkpoint: Checkpoint, task: str | None, task_types: list[str 
     architectures = [str(name) for name in checkpoint.config.get("architectures") or []]
     if task == IMAGES or (task is None and _ends(architectures, ("ForImageClassification",))):
         return IMAGES
-    heads = tuple(ARCHITECTURES)
-    if task is None and _ends(architectures, GENERATORS) and not _ends(architectures, heads):
+    if task is None and _ends(architectures[:1], GENERATORS):
         raise EdgeError(
             f"{checkpoint.path / 'config.json'}: found {architectures[0]}, which generates text, "
             "expected one of a family with a recipe for that; give --task feature-extraction for "

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -178,6 +179,12 @@ def _check_examples(module: torch.nn.Module, inputs: Any, name: str) -> dict[str
         raise EdgeError(
             f"{name}: {meta[0]}: found a tensor on the meta device, expected its values; give "
             "'weights', or build the module on the CPU"
+        )
+    known = inspect.signature(module.forward).parameters
+    loose = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
+    if odd := [key for key in examples if key not in known and not loose]:
+        raise EdgeError(
+            f"{name}: inputs: found {odd[0]!r}, expected forward's arguments {', '.join(known)}"
         )
     try:
         with torch.no_grad():
