@@ -59,7 +59,7 @@ def prove_language(
     windows = language.choose_windows(folder, inputs, request)
     generator = Generator.load(folder, threads=1, verify="never")  # torch's threads work, too
     reports: list[Report] = []
-    for subject in subjects(inputs, request.mode):
+    for subject in subjects(inputs.adapters, inputs.weights, request.mode):
         step = partial(progress or _silent, f"verify {subject.name}" if subject.name else "verify")
         step(0, 1)
         oracle = open_oracle(inputs, subject, None)

@@ -65,6 +65,8 @@ def prove_again(bundle: Path, data: Path) -> dict[str, Any]:
     quiet_libraries()
     from edge_lra.inputs import ExportRequest, read_inputs
     from edge_lra.proof import prove, summary
+    from edge_lra.traced import proof as traced
+    from edge_lra.traced.route import needs_trace
 
     config = load_config(Path.cwd())
     if config.model is None and not config.adapters:
@@ -82,4 +84,6 @@ def prove_again(bundle: Path, data: Path) -> dict[str, Any]:
         data=data,
         gates=config.gates,
     )
+    if needs_trace(request):
+        return summary(traced.prove_again(bundle, request))
     return summary(prove(bundle, read_inputs(request), request, None))

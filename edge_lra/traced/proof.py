@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge_lra.adapters import Adapter
-from edge_lra.errors import EdgeError, GateError
+from edge_lra.errors import EdgeError
 from edge_lra.graph.signature import name_results
 from edge_lra.inputs import ExportRequest, Progress
 from edge_lra.metrics import Array, Gate, common, cosines, distributions, gate
 from edge_lra.oracle import Oracle, load_adapters
-from edge_lra.proof import MIN_SURVIVAL, Subject, readable, subjects, text_basis
+from edge_lra.proof import Subject, check_survival, readable, subjects, text_basis
 from edge_lra.runner import Runner
 from edge_lra.traced.model import CUSTOM, TracedModel
+from edge_lra.traced.open import open_model
 from edge_lra.verify import (
     Basis,
     Evidence,
@@ -94,6 +95,18 @@ def prove(
     return reports
 
 
+def prove_again(bundle: Path, request: ExportRequest) -> list[Report]:
+    """Hold a finished bundle against the request's model.
+
+    Raises:
+        EdgeError: the request names other adapters than the bundle has.
+        GateError: a gate failed.
+    """
+    traced, adapters = open_model(request)
+    weights = tuple(request.weights) or (1.0,) * len(adapters)
+    return prove(bundle, traced, adapters, weights, request, None)
+
+
 def _silent(stage: str, done: int, total: int) -> None:
     pass
 
@@ -116,11 +129,7 @@ def _judge(
     check(report)
     if subject.adapters:
         metrics["adapter_survival"] = survival = adapter_survival(evidence, oracle)
-        if survival < MIN_SURVIVAL:
-            raise GateError(
-                f"adapter {subject.name}: found {survival:.2f} of its effect in the bundle, "
-                f"expected at least {MIN_SURVIVAL}; use --quantize none"
-            )
+        check_survival(subject, survival)
     return report
 
 
