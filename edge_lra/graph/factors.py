@@ -95,6 +95,7 @@ class FactorWriter:
         self.inputs: list[AdapterInput] = []
         self._groups: dict[str, _Group] = {}
         self._downs: dict[str, ir.Value] = {}
+        self._given: dict[str, ir.Value] = {}
 
     def share(self, x: ir.Value, name: str, tensors: Sequence[str]) -> None:
         """Let the sites among `tensors`, which all read x, share one down factor.
@@ -243,6 +244,8 @@ class FactorWriter:
         Stacked, the input is (adapters, ..) and what is returned (batch, ..): each row's own, a
         vector as (batch, 1, out).
         """
+        if name in self._given:  # a module that is called again
+            return self._given[name]
         self.inputs.append(
             AdapterInput(
                 name, tensors, role, shape, index, layers, self.stacked, self.dtype, divisor
@@ -254,9 +257,10 @@ class FactorWriter:
             value = self.graph.op("Gather", [value, rows if len(shape) > 1 else vectors])
         else:
             value = self.graph.input(name, self.dtype, shape)
-        if self.dtype == "float32":
-            return value
-        return self.graph.op("Cast", [value], to=int(ir.DataType.FLOAT))
+        if self.dtype != "float32":
+            value = self.graph.op("Cast", [value], to=int(ir.DataType.FLOAT))
+        self._given[name] = value
+        return value
 
     def indices(self) -> tuple[ir.Value, ir.Value]:
         """Return which adapter each row uses, as (batch,) and as (batch, 1)."""

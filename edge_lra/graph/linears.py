@@ -40,11 +40,8 @@ class Linear:
         return self.weight.removesuffix(".weight")
 
     def nodes(self) -> list[ir.Node]:
-        """Return the nodes whose work the scheme's do; a shared weight's turn is not its own."""
-        own = [self.product, self.last]
-        if self.turn is not None and len(self.turn.outputs[0].consumers()) <= 1:
-            own.append(self.turn)
-        return own
+        """Return the nodes whose work the scheme's do, but for the turn, which may be shared."""
+        return [self.product, self.last]
 
 
 def parameter(trace: Trace, value: ir.Value | None, axes: int) -> str | None:

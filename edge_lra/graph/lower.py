@@ -124,6 +124,7 @@ class Lowering:
                 detach(node)
             elif id(node) not in inner:
                 self.graph.nodes.append(node)
+        self.drop_turns()
         self.attach()
         convolutions = dict.fromkeys(
             str(node.inputs[1].name).removesuffix(".weight")
@@ -192,6 +193,14 @@ class Lowering:
         name = str(table.name)
         stored = f"{name}.rows" if name in self.weights else name
         return self.scheme.embedding(self.graph, ids, stored, self.source(name))
+
+    def drop_turns(self) -> None:
+        """Remove the nodes that turned weights which are now stored that way."""
+        turns = {id(found.turn) for found in self.linears.values()}
+        idle = [n for n in self.graph.nodes if id(n) in turns and not n.outputs[0].uses()]
+        for node in idle:
+            detach(node)
+            self.graph.nodes.remove(node)
 
     def attach(self) -> None:
         """Store the tensors that nodes still read, and keep the constants."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import peft
 import pytest
 import torch
@@ -37,6 +38,23 @@ class Digits(torch.nn.Module):
         return {"logits": self.classifier(x), "features": x}
 
 
+class Twice(torch.nn.Module):
+    """One linear, called twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.line = torch.nn.Linear(16, 16)
+        self.last = torch.nn.Linear(16, 4, bias=False)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.line(torch.tanh(self.line(x)))))
+
+
+def twice():
+    torch.manual_seed(0)
+    return Twice(), {"x": torch.randn(2, 3, 16)}
+
+
 def build():
     torch.manual_seed(0)
     module = Digits()
@@ -55,10 +73,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop("digits", None)
 
 
-def own_module(folder: Path) -> torch.nn.Module:
+def own_module(folder: Path, factory: str = "build") -> torch.nn.Module:
     scope: dict[str, Callable[[], tuple[torch.nn.Module, object]]] = {}
     exec((folder / "digits.py").read_text(), scope)
-    return scope["build"]()[0].eval()
+    return scope[factory]()[0].eval()
 
 
 def feeds(batch: int) -> dict[str, np.ndarray]:
@@ -152,3 +170,23 @@ def test_weights_are_read_from_a_file(folder: Path) -> None:
     bundle = export(ExportRequest(folder / "d.edge", "digits:trained", scheme="none"))
     found = Runner.load(bundle).run(feeds(2))["logits"]
     np.testing.assert_allclose(found, logits(module, 2), atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["merge", "factored"])
+def test_a_module_that_is_called_twice_is_stored_and_adapted_once(
+    folder: Path, with_lora: Callable[..., Path], mode: str
+) -> None:
+    module = own_module(folder, "twice")
+    adapter = with_lora(module, folder / "lora", target_modules=["line", "last"])
+    request = ExportRequest(
+        folder / "t.edge", "digits:twice", [("lora", adapter)], mode=mode, scheme="none"
+    )
+    bundle = export(request)
+    tuned = peft.PeftModel.from_pretrained(own_module(folder, "twice"), adapter).eval()
+    x = np.random.default_rng(0).normal(size=(5, 3, 16)).astype(np.float32)
+    with torch.no_grad():
+        expected = tuned(x=torch.from_numpy(x)).numpy()
+    found = Runner.load(bundle).run({"x": x})["output"]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    names = [i.name for i in ir.load(bundle / "model.onnx").graph.inputs]
+    assert len(names) == len(set(names)) == (5 if mode == "factored" else 1)
