@@ -264,7 +264,10 @@ def base_manifest(
     name: str, family: str, request: ExportRequest, mode: str, built: Built, use: Use
 ) -> dict[str, Any]:
     """Return the parts of a manifest that follow from the graph and its use."""
-    tokens = [{"name": n, "dtype": "int64", "shape": list(shape)} for n, shape in built.inputs]
+    tokens = [
+        {"name": n, "dtype": "int64", "shape": list(shape), "example": None}
+        for n, shape in built.inputs
+    ]
     outputs = [{"name": n, "dtype": "float32", "shape": list(shape)} for n, shape in built.outputs]
     scheme = SCHEMES[request.scheme]
     oldest = scheme.decoder_min_onnxruntime if built.decoder else scheme.min_onnxruntime

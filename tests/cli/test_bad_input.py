@@ -112,7 +112,11 @@ DAMAGES: dict[str, tuple[Path, Callable[[Path], object], str]] = {
     "odd positions": (CONFIG, setting(max_position_embeddings=4000), "4000 positions, expected at"),
     "odd padding": (CONFIG, setting(pad_token_id="x"), "pad_token_id 'x'"),
     "odd labels": (CONFIG, setting(id2label=["a"]), "id2label ['a'], expected names by number"),
-    "unknown family": (CONFIG, setting(model_type="gpt9"), "'gpt9', expected one of bert, distil"),
+    "unknown family": (
+        CONFIG,
+        setting(model_type="gpt9"),
+        "'gpt9', expected one that has a recipe",
+    ),
     "tokenizer corrupt": (TOKENIZER, text(b"{"), "model/tokenizer.json: found"),
     "tokenizer empty": (TOKENIZER, text(b"{}"), "model/tokenizer.json: found Model missing"),
     "tokenizer config corrupt": (
