@@ -30,8 +30,8 @@ class LowerPlan:
     Attributes:
         keep_float: shell patterns of modules whose linears stay in float32.
         merged: updates by tensor, folded into the weights.
-        slots: what adapters do as graph inputs, by the name of a linear's weight; None lets every
-            linear have factors.
+        slots: what adapters do as graph inputs, by the name of a linear's weight.
+        all_linear: let every linear have factors.
         replacements: tensors that an adapter brings, by name.
         head_inputs: take the linears that an adapter replaces as graph inputs.
     """

@@ -13,7 +13,7 @@ from edge_lra.errors import EdgeError
 from edge_lra.graph.trace import Subject
 from edge_lra.oracle import AUTO_CLASSES
 from edge_lra.task import likely_task, token_limit
-from edge_lra.traced.model import IMAGES, TracedModel
+from edge_lra.traced.model import IMAGES, OUTPUTS, TracedModel
 from edge_lra.traced.names import match_names
 from edge_lra.traced.tensors import RenamedTensors, StateTensors
 
@@ -22,11 +22,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 CLASSES = {**AUTO_CLASSES, IMAGES: "AutoModelForImageClassification"}
-OUTPUTS = {
-    "feature-extraction": ("last_hidden_state",),
-    "sentence-embedding": ("last_hidden_state",),
-    "question-answering": ("start_logits", "end_logits"),
-}
 GENERATORS = ("ForCausalLM", "LMHeadModel")
 TOKENS = (2, 16)  # of the example: its sizes are in no graph
 TOKEN_AXES = {0: "batch", 1: "sequence"}

@@ -25,17 +25,11 @@ from edge_lra.packing import (
 from edge_lra.planning import adapter_slots, check_patterns, merged_updates, one_of_each
 from edge_lra.quantize import SCHEMES
 from edge_lra.task import PROBLEM_TYPES, Use, config_labels, read_pooling
-from edge_lra.traced.model import CUSTOM, IMAGES, TracedModel
+from edge_lra.traced.model import IMAGES, OUTPUTS, TracedModel
 from edge_lra.traced.open import open_model
 from edge_lra.writer import DATA_NAME, write_data, write_model
 
 logger = logging.getLogger(__name__)
-OUTPUTS = {
-    "feature-extraction": ("last_hidden_state",),
-    "sentence-embedding": ("last_hidden_state",),
-    "question-answering": ("start_logits", "end_logits"),
-    CUSTOM: (),
-}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 CUSTOM = "custom"  # the task of a module that says nothing of its outputs
 IMAGES = "image-classification"
 TASKS = (IMAGES, CUSTOM)  # beside those that recipes have
+# The outputs that a task's answers are read from; `logits` where none are named.
+OUTPUTS = {
+    "feature-extraction": ("last_hidden_state",),
+    "sentence-embedding": ("last_hidden_state",),
+    "question-answering": ("start_logits", "end_logits"),
+    CUSTOM: (),
+}
 
 
 @dataclass(frozen=True)
