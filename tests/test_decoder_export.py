@@ -128,7 +128,6 @@ def test_the_manifest_says_how_to_feed_the_cache(base: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"scheme": "int8"}, "quantize: found int8"),
         ({"verify_tokens": 0, "verify": True, "data": Path("none.txt")}, "no tokenizer"),
         ({"gates": {"top1_agreement": 1.0}, "verify": True}, "gates: found top1_agreement"),
         ({"context": 4096}, "context: found 4096"),

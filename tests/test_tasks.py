@@ -15,7 +15,7 @@ import transformers
 
 from edge_lra.errors import EdgeError, GateError
 from edge_lra.pipeline import ExportRequest, export
-from edge_lra.quantize.schemes import Int8Weight
+from edge_lra.quantize.stored import Int8Weight
 from edge_lra.runner import Runner
 
 FAMILIES = ("bert", "roberta", "distilbert")
