@@ -25,9 +25,9 @@ def is_one(prompt: Any) -> TypeGuard[Prompt]:
     """Tell one prompt, text or ids, from a list of prompts."""
     if isinstance(prompt, np.ndarray):
         return bool(prompt.ndim == 1)
-    return isinstance(prompt, str) or (
-        len(prompt) > 0 and all(isinstance(token, numbers.Integral) for token in prompt)
-    )
+    if isinstance(prompt, str) or not isinstance(prompt, Sequence):
+        return True  # what is neither is refused as one
+    return len(prompt) > 0 and all(isinstance(token, numbers.Integral) for token in prompt)
 
 
 class Prompts:
@@ -53,10 +53,10 @@ class Prompts:
             if not prompt or not found:
                 raise EdgeError("prompt: found it empty, expected text")
             return found
-        whole = all(isinstance(token, numbers.Integral) for token in prompt)
-        if not is_one(prompt) or not whole:
+        items = prompt if isinstance(prompt, (Sequence, np.ndarray)) else [None]
+        if not all(isinstance(token, numbers.Integral) for token in items):
             raise EdgeError("prompt: found no text and no token ids, expected one of them")
-        ids = [int(token) for token in prompt]
+        ids = [int(token) for token in items]
         if not ids:
             raise EdgeError("prompt: found it empty, expected at least one token")
         odd = [token for token in ids if not 0 <= token < self._vocabulary]
