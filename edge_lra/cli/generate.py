@@ -62,7 +62,8 @@ def generate(
     try:
         results = write(generator, prompts, given, quiet)
     except KeyboardInterrupt:
-        click.echo(err=True)
+        if not quiet:
+            click.echo()
         click.echo(f"Interrupted after {time.perf_counter() - started:.1f} s", err=True)
         raise SystemExit(INTERRUPTED) from None
     document = {

@@ -41,6 +41,10 @@ def run(bundle: Path | None, threads: int | None, json_to: str | None, **given: 
     from edge_lra.runner import Runner
 
     runner = Runner.load(find_bundle(bundle, Path.cwd()), threads=threads)
+    if runner.manifest["task"] == "text-generation" and given["arrays"] is None:
+        raise EdgeError(
+            f"{runner.path}: the bundle's task is text-generation; run edge-lra generate"
+        )
     if given["adapter"] is not None:
         runner.use(given["adapter"])
     results = answer(runner, given)
