@@ -4,7 +4,7 @@ READY := $(VENV)/.ready
 
 DEMO := build/demo
 # The oldest releases that a scheme's bundles run in.
-OLDEST := $(patsubst %,.cache/onnxruntime-%/.ready,1.20.0 1.23.0)
+OLDEST := $(patsubst %,.cache/onnxruntime-%/.ready,1.20.0 1.23.0 1.24.1)
 QEMU := .cache/qemu/qemu-x86_64-static
 ARM64 := .cache/arm64
 SSHD := .cache/sshd/.ready

@@ -34,6 +34,7 @@ class AddRequest:
         model: the base checkpoint; None for the one the bundle was made from.
         labels: names of the adapter's outputs; None for the bundle's.
         data: text for verification; None for the built-in sentences.
+        verify_tokens: of a language model's text, at most; None for 512.
     """
 
     bundle: Path
@@ -42,6 +43,7 @@ class AddRequest:
     model: str | None = None
     labels: Sequence[str] | None = None
     data: Path | None = None
+    verify_tokens: int | None = None
     gates: Mapping[str, float] = field(default_factory=dict)
     verify: bool = True
 
@@ -112,6 +114,7 @@ def as_export(request: AddRequest, manifest: Mapping[str, Any]) -> ExportRequest
         task=manifest["task"],
         labels=request.labels,
         data=request.data,
+        verify_tokens=request.verify_tokens,
         gates=request.gates,
     )
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from safetensors.numpy import load_file, save
 
 from edge_lra.errors import GateError
-from edge_lra.runner import Runner
+from edge_lra.runner import Generator, Runner
 
 Arrays = dict[str, npt.NDArray[Any]]
 NAME = "golden.safetensors"
@@ -21,16 +21,34 @@ COUNT = 8  # cases an adapter
 # kernels themselves differ, a scheme's `kernel_spread` is added.
 SLACK = 1.5
 ROUNDING = 1e-4  # of float32 in a bundle without int8
+NEXT = "next_tokens"
+KINDS = ("input", "output", "float")
 CHOICES = ("logits", "start_logits", "end_logits")  # outputs whose largest entry is the answer
 
 
+class Greedy(NamedTuple):
+    """What a language model's bundle goes on with after a prompt, taking the likeliest token.
+
+    Attributes:
+        tokens: (steps,) int64.
+        margins: (steps,) float32, each token's logit less the next smaller one.
+    """
+
+    tokens: npt.NDArray[Any]
+    margins: npt.NDArray[Any]
+
+
 class Case(NamedTuple):
-    """One batch: the adapter, the token inputs, the bundle's and the float model's outputs."""
+    """One batch: the adapter, the token inputs, the bundle's and the float model's outputs.
+
+    A language model's is a prompt, the logits of its last token, and what greedily follows.
+    """
 
     adapter: str | None
     inputs: Arrays
     outputs: Arrays
     exact: Arrays
+    greedy: Greedy | None = None
 
 
 def write_golden(folder: Path, cases: Sequence[Case], kernel_spread: float) -> dict[str, Any]:
@@ -38,9 +56,12 @@ def write_golden(folder: Path, cases: Sequence[Case], kernel_spread: float) -> d
     tensors = {
         f"{kind}.{index}.{name}": np.ascontiguousarray(value)
         for index, case in enumerate(cases)
-        for kind, arrays in zip(("input", "output", "float"), case[1:], strict=True)
+        for kind, arrays in zip(KINDS, case[1:4], strict=True)
         for name, value in arrays.items()
     }
+    for index, case in enumerate(cases):
+        if case.greedy is not None:
+            tensors[f"greedy.{index}.tokens"], tensors[f"greedy.{index}.margins"] = case.greedy
     (folder / NAME).write_bytes(save(tensors))
     return golden_entry([case.adapter for case in cases], kernel_spread)
 
@@ -58,9 +79,14 @@ def read_golden(folder: Path, manifest: dict[str, Any]) -> list[Case]:
     def arrays(prefix: str) -> Arrays:
         return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
 
+    def greedy(index: int) -> Greedy | None:
+        found = arrays(f"greedy.{index}.")
+        return Greedy(**found) if found else None
+
     return [
-        Case(adapter, *(arrays(f"{kind}.{index}.") for kind in ("input", "output", "float")))
+        Case(adapter, given, outputs, exact, greedy(index))
         for index, adapter in enumerate(adapters)
+        for given, outputs, exact in [[arrays(f"{kind}.{index}.") for kind in KINDS]]
     ]
 
 
@@ -74,7 +100,8 @@ class Comparison:
         recorded_error_float: what that was at export.
         kernel_spread: what kernels of other processors and releases may add to that: the scheme's
             share of the float model's largest output.
-        decided: best labels that the float model chooses by more than the allowed error.
+        decided: best labels that the float model chooses by more than the allowed error; of a
+            language model also the next tokens that the bundle chose so at export.
         agreed: of them, those that the answers choose too.
     """
 
@@ -110,13 +137,18 @@ def check_golden(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     cases = read_golden(path, manifest)
     found = Comparison()
     if cases:
-        runner = Runner.load(path, verify="never")
-        found = compare(cases, run_cases(runner, cases), manifest)
+        found = compare(cases, run_cases(path, manifest, cases), manifest)
     if not found.is_close:
         raise GateError(
             f"{path}: found answers {found.max_abs_error_float:.3g} from the float model, expected "
             f"at most {found.allowed_error_float:.3g} (it was {found.recorded_error_float:.3g} at "
             "export); do not ship it on this machine"
+        )
+    if manifest.get("decoder") and found.agreed < found.decided:
+        raise GateError(
+            f"{path}: found other tokens than at export at {found.decided - found.agreed} of "
+            f"{found.decided} places where one is clearly the likeliest, expected the same; do "
+            "not ship it on this machine"
         )
     return {
         "cases": found.cases,
@@ -125,11 +157,31 @@ def check_golden(path: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def run_cases(runner: Runner, cases: Sequence[Case]) -> list[Arrays]:
-    """Return the runner's outputs of every case, each with its adapter or with none."""
+def run_cases(
+    folder: Path, manifest: Mapping[str, Any], cases: Sequence[Case], threads: int | None = None
+) -> list[Arrays]:
+    """Return a bundle's outputs of every case, each with its adapter or with none.
+
+    Of a language model also the `next_tokens` (steps,), each found after the recorded ones.
+    """
+    if manifest.get("decoder"):
+        with Generator.load(folder, threads, verify="never") as generator:
+            return [_run_prompt(generator, case) for case in cases]
+    runner = Runner.load(folder, threads, verify="never")
     return [
         runner.run(case.inputs, adapter=case.adapter if runner.adapters else None) for case in cases
     ]
+
+
+def _run_prompt(generator: Generator, case: Case) -> Arrays:
+    cache = generator.cache(adapter=case.adapter if generator.adapters else None)
+    logits = cache.prefill(case.inputs["input_ids"][0]).copy()
+    found = {"logits": logits[None, None]}
+    if case.greedy is not None:
+        tokens = [int(logits.argmax())]
+        tokens += [int(cache.step([token])[0].argmax()) for token in case.greedy.tokens[:-1]]
+        found[NEXT] = np.array(tokens)
+    return found
 
 
 def compare(
@@ -138,8 +190,9 @@ def compare(
     """Hold a run's outputs, a case an entry, against the golden cases."""
     own, exact, recorded, largest = [0.0], [0.0], [0.0], [0.0]
     for case, found in zip(cases, outputs, strict=True):
-        for name in case.outputs:
-            value = found[name]
+        for name, value in found.items():
+            if name == NEXT or name not in case.outputs:
+                continue
             own.append(_distance(value, case.outputs[name]))
             exact.append(_distance(value, case.exact[name]))
             recorded.append(_distance(case.outputs[name], case.exact[name]))
@@ -161,6 +214,10 @@ def compare(
             same = true.argmax(-1) == value.argmax(-1)
             decided += int(clear.sum())
             agreed += int((clear & same).sum())
+        if case.greedy is not None:
+            clear = case.greedy.margins > worst.allowed_error_float
+            decided += int(clear.sum())
+            agreed += int((clear & (found[NEXT] == case.greedy.tokens)).sum())
     return replace(worst, decided=decided, agreed=agreed)
 
 

@@ -45,7 +45,7 @@ class ExportRequest:
         context: positions of a decoder's cache and tables; None for all that the model has.
         adapter_dtype: of a factored decoder's adapters, a key of `ADAPTER_DTYPES`.
         data: text for verification; None for the built-in sentences.
-        verify_tokens: of a language model, to score at most; None for a number that takes seconds.
+        verify_tokens: of a language model's text to verify with, at most; None for 512.
         gates: limits by metric, over the defaults.
     """
 

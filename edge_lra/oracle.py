@@ -63,8 +63,7 @@ class Oracle:
         import torch
         import transformers
 
-        transformers.utils.logging.set_verbosity_error()
-        transformers.utils.logging.disable_progress_bar()
+        quiet()
         loader = getattr(transformers, AUTO_CLASSES[TASK_TYPES.get(task_type or "", task)])
         options: dict[str, Any] = {} if num_labels is None else {"num_labels": num_labels}
         loaded = loader.from_pretrained(
@@ -74,8 +73,8 @@ class Oracle:
             attn_implementation="eager",
             **options,
         )
-        self.torch, self.model = torch, load_adapters(loaded, adapters).eval()
-        self.task = task
+        loaded = with_adapters(loaded, adapters)
+        self.torch, self.model, self.task = torch, loaded.eval(), task
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return the float outputs for one batch of token inputs."""
@@ -97,19 +96,37 @@ class Oracle:
 
     def switch_off(self) -> None:
         """Switch the adapter off at its sites, keeping a head that it brought."""
-        from peft.tuners.tuners_utils import BaseTunerLayer
-
-        from edge_lra.tune.module import LowRankAdapter
-
-        for module in self.model.modules():
-            if isinstance(module, BaseTunerLayer):
-                module.enable_adapters(False)
-            elif isinstance(module, LowRankAdapter):
-                module.enabled = False
+        switch(self.model, False)
 
 
-def load_adapters(model: Any, adapters: Sequence[tuple[Path, float]]) -> Any:
-    """Return the model with all adapters on it; folders and weights, whose changes are summed."""
+def quiet() -> None:
+    """Keep transformers' advice and bars off the terminal."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+
+
+def switch(model: Any, on: bool) -> None:
+    """Switch adapters on or off at a model's sites."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    from edge_lra.tune.module import LowRankAdapter
+
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.enable_adapters(on)
+        elif isinstance(module, LowRankAdapter):
+            module.enabled = on
+
+
+def with_adapters(model: Any, adapters: Sequence[tuple[Path, float]]) -> Any:
+    """Return a model with all adapters acting, each scaled by its weight.
+
+    Args:
+        model: transformers'.
+        adapters: folders and weights; their changes are summed.
+    """
     from edge_lra.tune.files import is_layers, load_adapter
 
     if not adapters:

@@ -299,11 +299,16 @@ def base_manifest(
             }
             for item in built.adapter_inputs
         ],
-        "min_onnxruntime": oldest,
+        "min_onnxruntime": newer(built.min_onnxruntime, oldest),
         "session_options": {},
         "hosts": hosts(built),
         "versions": {"edge_lra": edge_lra.__version__},
     }
+
+
+def newer(one: str, other: str) -> str:
+    """Return the later of two versions MAJOR.MINOR.PATCH."""
+    return max(one, other, key=lambda version: [int(part) for part in version.split(".")])
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

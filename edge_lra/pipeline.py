@@ -13,6 +13,7 @@ from edge_lra.graph.decoder import build_decoder
 from edge_lra.graph.encoder import build_encoder
 from edge_lra.graph.plan import Built, Plan
 from edge_lra.inputs import ExportRequest, Inputs, Progress, check_out, read_inputs
+from edge_lra.language.memory import check_export
 from edge_lra.packing import (
     base_manifest,
     check_vocabulary,
@@ -51,6 +52,9 @@ def export(request: ExportRequest, progress: Progress | None = None) -> Path:
     built = build(plan, inputs, request)
     check_used(inputs, built, plan)
     use = make_use(request, inputs, built)
+    if built.decoder:
+        tensors, weights = inputs.checkpoint.tensors, built.builder.weights
+        check_export(tensors, weights, request.scheme, request.verify)
     if request.verify:
         import edge_lra.proof as proof
     with staged(request.out, request.force) as folder:

@@ -8,7 +8,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 from edge_lra import golden
 from edge_lra.adapters import Adapter
@@ -18,7 +18,7 @@ from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError, GateError
 from edge_lra.inputs import ExportRequest, Inputs, Progress, random_ids
 from edge_lra.oracle import Oracle
-from edge_lra.runner import Generator, Runner
+from edge_lra.runner import Runner
 from edge_lra.texts import built_in_texts, read_texts
 from edge_lra.verify import Basis, Report, adapter_survival, check, collect, compare, layer_errors
 
@@ -26,16 +26,29 @@ MAX_TEXTS = 256
 MIN_SURVIVAL = 0.5
 
 
+class Proven(Protocol):
+    """A report of one adapter's bundle, or of none's."""
+
+    @property
+    def cases(self) -> list[golden.Case]:
+        """What the bundle's golden cases are made of."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+
+
 def prove(
     folder: Path, inputs: Inputs, request: ExportRequest, progress: Progress | None
-) -> list[Report]:
+) -> Sequence[Proven]:
     """Hold the bundle in `folder` against the oracle, once for each adapter.
 
     Raises:
         GateError: a gate failed, or the adapter's effect did not survive.
     """
     if inputs.task == "text-generation":
-        return prove_language(folder, inputs, request, progress)
+        import edge_lra.language.proof as language
+
+        return language.prove(folder, inputs, request, progress)
     runner = Runner.load(folder, verify="never")
     basis = choose_basis(runner, inputs, request.data)
     reports = []
@@ -43,35 +56,6 @@ def prove(
         step = partial(progress or _silent, f"verify {subject.name}" if subject.name else "verify")
         step(0, 1)  # loading the oracle takes a while
         reports.append(prove_one(runner, inputs, request, basis, subject, step))
-    return reports
-
-
-def prove_language(
-    folder: Path, inputs: Inputs, request: ExportRequest, progress: Progress | None
-) -> list[Report]:
-    """Hold a language model's bundle against the oracle, once for each adapter.
-
-    Raises:
-        GateError: a gate failed, or the adapter's effect did not survive.
-    """
-    from edge_lra.language import proof as language
-
-    windows = language.choose_windows(folder, inputs, request)
-    generator = Generator.load(folder, threads=1, verify="never")  # torch's threads work, too
-    reports: list[Report] = []
-    for subject in subjects(inputs.adapters, inputs.weights, request.mode):
-        step = partial(progress or _silent, f"verify {subject.name}" if subject.name else "verify")
-        step(0, 1)
-        oracle = open_oracle(inputs, subject, None)
-        chosen = subject.name if subject.adapters and generator.adapters else None
-        metrics, golden_rows = language.prove_one(generator, oracle, windows, chosen, step)
-        report = language.make_report(subject.name, metrics, golden_rows, windows, request)
-        check(report)
-        if subject.adapters:
-            found = language.survival(generator, oracle, windows, chosen)
-            metrics["adapter_survival"] = found
-            check_survival(subject, found)
-        reports.append(report)
     return reports
 
 
@@ -144,7 +128,12 @@ def prove_one(
     report = Report(subject.name, metrics, gates, evidence)
     if not report.passed:
         feeds = runner.adapter_tensors(chosen)
-        check(report, layer_errors(runner.path, oracle, evidence.inputs[0], feeds))
+        hidden = oracle.hidden_states(evidence.inputs[0])
+        check(
+            report.adapter,
+            report.gates,
+            layer_errors(runner.path, hidden, evidence.inputs[0], feeds),
+        )
     if subject.adapters:
         metrics["adapter_survival"] = found = adapter_survival(evidence, oracle)
         check_survival(subject, found)
@@ -187,18 +176,14 @@ def text_basis(runner: Runner, data: Path | None) -> Basis:
     return Basis(tokens.inputs, data.name if data else "built-in sentences", tokens.truncated)
 
 
-def summary(reports: Sequence[Report]) -> dict[str, Any]:
+def summary(reports: Sequence[Proven]) -> dict[str, Any]:
     """Return the manifest's fidelity entry."""
     return {"reports": [report.as_dict() for report in reports]}
 
 
-def golden_cases(reports: Sequence[Report]) -> list[golden.Case]:
-    """Return the first texts' inputs and outputs of every report."""
-    return [
-        golden.Case(r.adapter, r.evidence.inputs[i], r.evidence.found[i], r.evidence.expected[i])
-        for r in reports
-        for i in range(min(golden.COUNT, len(r.evidence.inputs)))
-    ]
+def golden_cases(reports: Sequence[Proven]) -> list[golden.Case]:
+    """Return the golden cases of every report."""
+    return [case for report in reports for case in report.cases]
 
 
 def versions() -> dict[str, str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edge_lra import golden
 from edge_lra.errors import EdgeError, FidelityError
 from edge_lra.graph.plan import LAYER_OUTPUT
 from edge_lra.metrics import Array, Gate, common, cosines, distributions, gate, independent_labels
@@ -52,6 +54,14 @@ class Report:
         """Say whether every gate holds."""
         return all(g.passed for g in self.gates)
 
+    @property
+    def cases(self) -> list[golden.Case]:
+        """The first texts' inputs and outputs, for the bundle's golden cases."""
+        evidence = self.evidence
+        answers = zip(evidence.inputs, evidence.found, evidence.expected, strict=True)
+        chosen = itertools.islice(answers, golden.COUNT)
+        return [golden.Case(self.adapter, given, found, true) for given, found, true in chosen]
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         return {
@@ -59,6 +69,7 @@ class Report:
             "source": self.evidence.basis.source,
             "texts": len(self.evidence.inputs),
             "truncated": self.evidence.basis.truncated,
+            "oracle": "whole",
             "metrics": self.metrics,
             "gates": [g.as_dict() for g in self.gates],
         }
@@ -191,9 +202,16 @@ def adapter_survival(evidence: Evidence, oracle: Oracle) -> float:
 
 
 def layer_errors(
-    bundle: Path, oracle: Oracle, inputs: dict[str, Array], feeds: Outputs
+    bundle: Path, hidden: Sequence[Array], inputs: Mapping[str, Array], feeds: Mapping[str, Array]
 ) -> list[float]:
-    """Return the relative L2 error of each layer's hidden state for one text."""
+    """Return the relative L2 error of each layer's hidden state for one text.
+
+    Args:
+        bundle: the bundle's folder.
+        hidden: each layer's output of the float model.
+        inputs: the text's tokens.
+        feeds: what else the graph takes.
+    """
     import onnx_ir as ir
     import onnxruntime
 
@@ -202,7 +220,6 @@ def layer_errors(
     for node in model.graph:
         for value in node.outputs:
             wanted[value.name] = value
-    hidden = oracle.hidden_states(inputs)
     names = [LAYER_OUTPUT.format(i=i) for i in range(len(hidden))]
     if names[-1] not in wanted:
         names[-1] = "last_hidden_state"
@@ -219,13 +236,18 @@ def layer_errors(
     return [common(e, f)["relative_l2"] for e, f in zip(hidden, found, strict=True)]
 
 
-def check(report: Report, layers: list[float] | None = None) -> None:
+def check(adapter: str | None, gates: Sequence[Gate], layers: Sequence[float] | None) -> None:
     """Raise unless every gate holds.
+
+    Args:
+        adapter: the report's.
+        gates: the report's.
+        layers: each layer's error, where they are known.
 
     Raises:
         FidelityError: names the failed gates and the layers where the error grows most.
     """
-    failed = [g for g in report.gates if not g.passed]
+    failed = [g for g in gates if not g.passed]
     if not failed:
         return
     found = ", ".join(f"{g.name} {g.value:.4g} (limit {g.limit:g})" for g in failed)
@@ -236,7 +258,7 @@ def check(report: Report, layers: list[float] | None = None) -> None:
         worst = "; the error grows most in " + ", ".join(
             f"layer {i} ({growth[i]:+.3g})" for i in order
         )
-    who = f"adapter {report.adapter}: " if report.adapter else ""
+    who = f"adapter {adapter}: " if adapter else ""
     raise FidelityError(
         f"{who}found {found}{worst}; use --keep-float or --quantize none, or set [gates] in "
         "edge-lra.toml",

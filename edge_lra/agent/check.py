@@ -31,7 +31,8 @@ from edge_lra.agent.inputs import open_session, session_options
 from edge_lra.bundle import load_manifest
 from edge_lra.errors import EdgeError
 from edge_lra.golden import Case, compare, read_golden, run_cases
-from edge_lra.runner import Runner
+from edge_lra.runner.adapters import AdapterStore
+from edge_lra.runner.session import decoder_feeds
 
 # DynamicQuantizeLinear gives any from 0 to 255; kernels treat 128 and the ends apart.
 ZERO_POINTS = (0, 128, 255)
@@ -51,12 +52,11 @@ def check(request: Mapping[str, Any]) -> dict[str, Any]:
     (folder,) = (Path(place) for place in request["bundles"])
     threads = int(request["threads"])
     manifest = load_manifest(folder)
-    runner = Runner.load(folder, threads=threads, verify="never")
     cases = read_golden(folder, manifest)
     return {
         "digests": _digests(folder, request["products"], threads),
-        "golden": asdict(compare(cases, run_cases(runner, cases), manifest)),
-        "operators": _operators(runner, cases[0], threads) if cases else {},
+        "golden": asdict(compare(cases, run_cases(folder, manifest, cases, threads), manifest)),
+        "operators": _operators(folder, manifest, cases[0], threads) if cases else {},
         "code": _code_ranges(),
         "host": probe({"folder": str(folder)}),
     }
@@ -113,15 +113,17 @@ def _digests(folder: Path, products: Mapping[str, Any], threads: int) -> list[st
     return [digest(blocks) for blocks in found]
 
 
-def _operators(runner: Runner, case: Case, threads: int) -> dict[str, int]:
+def _operators(
+    folder: Path, manifest: Mapping[str, Any], case: Case, threads: int
+) -> dict[str, int]:
     """Run one case under the profiler; return how many nodes of each operator ran."""
     with tempfile.TemporaryDirectory() as scratch:
-        options = session_options(runner.path, threads)
+        options = session_options(folder, threads)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(scratch) / "ops")
-        session = open_session(runner.path, options)
-        adapter = case.adapter if runner.adapters else None
-        session.run(None, {**case.inputs, **runner.adapter_tensors(adapter)})
+        session = open_session(folder, options)
+        factors = AdapterStore(folder, manifest, verify=False).tensors(case.adapter)
+        session.run(None, {**case.inputs, **decoder_feeds(manifest, case.inputs, factors)})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     ran = {e["name"]: e["args"]["op_name"] for e in events if e["name"].endswith("_kernel_time")}
     return dict(Counter(ran.values()))

@@ -253,3 +253,9 @@ def read_limits(values: Sequence[str]) -> dict[str, float]:
 bundle_argument = click.argument(
     "bundle", required=False, metavar="[B]", type=click.Path(path_type=Path)
 )
+verify_tokens_option = click.option(
+    "--verify-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of a language model's text to verify with, at most; 512 otherwise.",
+)

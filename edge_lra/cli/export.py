@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge_lra.cli.common import TableChoice, remember_bundle, shared_options, write_json
+from edge_lra.cli.common import (
+    TableChoice,
+    remember_bundle,
+    shared_options,
+    verify_tokens_option,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from edge_lra.config import Config
@@ -70,7 +76,7 @@ ADAPTER = "Repeatable; with --merge the weighted changes are summed."
 @click.option("--adapter-dtype", type=TableChoice(_dtypes), default="fp32", help=ADAPTER_DTYPE)
 @click.option("--labels", help="Names of the outputs, separated by commas.")
 @click.option("--data", type=click.Path(path_type=Path), help="Text to verify with.")
-@click.option("--verify-tokens", type=click.IntRange(min=1), metavar="N", help=VERIFY_TOKENS)
+@verify_tokens_option
 @click.option("--out", type=click.Path(path_type=Path), help="The bundle's folder.")
 @click.option("--force", is_flag=True, help="Replace something that is no bundle.")
 @click.option("--no-verify", is_flag=True, help="Write without holding it against float.")

@@ -32,5 +32,10 @@ def fidelity_table(fidelity: Mapping[str, Any]) -> Table:
 
 def basis(report: Mapping[str, Any]) -> str:
     """Return what a report rests on."""
-    cut = f", {report['truncated']} of them cut at the maximum length"
-    return f"{report['texts']} texts, {report['source']}{cut if report['truncated'] else ''}"
+    cut = f", {report['truncated']} of them cut"
+    tokens = report["metrics"].get("tokens")
+    scored = f", {tokens} tokens" if tokens else ""
+    way = report["oracle"]
+    oracle = "" if way == "whole" else f", the float model {way}"
+    last = f"{cut if report['truncated'] else ''}{scored}{oracle}"
+    return f"{report['texts']} texts, {report['source']}{last}"

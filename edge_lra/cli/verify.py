@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from edge_lra.cli.common import bundle_argument, find_bundle, shared_options, write_json
+from edge_lra.cli.common import (
+    bundle_argument,
+    find_bundle,
+    shared_options,
+    verify_tokens_option,
+    write_json,
+)
 from edge_lra.errors import EdgeError
 
 
@@ -18,8 +24,11 @@ from edge_lra.errors import EdgeError
     type=click.Path(path_type=Path),
     help="Hold it against the float model on this text; needs the project's edge-lra.toml.",
 )
+@verify_tokens_option
 @shared_options
-def verify(bundle: Path | None, data: Path | None, json_to: str | None) -> None:
+def verify(
+    bundle: Path | None, data: Path | None, verify_tokens: int | None, json_to: str | None
+) -> None:
     """Hash every file and run the golden cases; with --data, the float model too."""
     from rich.console import Console
 
@@ -31,7 +40,7 @@ def verify(bundle: Path | None, data: Path | None, json_to: str | None) -> None:
     manifest = load_manifest(path)
     check_files(path, manifest, "always")
     golden = check_golden(path, manifest)
-    fidelity = prove_again(path, data) if data else None
+    fidelity = prove_again(path, data, verify_tokens) if data else None
     document = {"schema_version": 1, "bundle": str(path), "golden": golden, "fidelity": fidelity}
     if write_json(document, json_to):
         click.echo(f"{path}: every file is whole")
@@ -51,7 +60,7 @@ def golden_line(golden: dict[str, Any]) -> str:
     )
 
 
-def prove_again(bundle: Path, data: Path) -> dict[str, Any]:
+def prove_again(bundle: Path, data: Path, verify_tokens: int | None = None) -> dict[str, Any]:
     """Hold a bundle against the project's float model on other text.
 
     Raises:
@@ -82,6 +91,7 @@ def prove_again(bundle: Path, data: Path) -> dict[str, Any]:
         task=manifest["task"],
         labels=manifest["labels"],
         data=data,
+        verify_tokens=verify_tokens or config.verify_tokens,
         gates=config.gates,
     )
     if needs_trace(request):

@@ -22,6 +22,9 @@ from edge_lra.weights import Array, Dense, Source
 
 # A run of at most so many tokens gives the logits of each: for scoring, and for drafts.
 ALL_LOGITS_TOKENS = 16
+# Without and with a window: until 1.24 GroupQueryAttention's left the current token out
+# (microsoft/onnxruntime#25927), one token more than transformers attends to.
+MIN_ONNXRUNTIME = ("1.20.0", "1.24.1")
 Value = ir.Value
 Output = tuple[str, Value, tuple[int | str, ...]]  # name, value, axes
 
@@ -296,6 +299,7 @@ class DecoderBuilder(ProductWriter):
             tuple((name, tuple(shape)) for name, _, shape in outputs),
             tuple(self.factors.inputs),
             self.entry(),
+            MIN_ONNXRUNTIME[any(layer.window for layer in self.config.layers)],
         )
 
     def calibrate(self) -> dict[str, Site]:

@@ -53,6 +53,8 @@ class Built:
 
     Attributes:
         decoder: the manifest's entry of a decoder; None for other models.
+        min_onnxruntime: the oldest release whose operators compute what the graph means; the
+            scheme may need a newer one.
     """
 
     model: ir.Model
@@ -61,3 +63,4 @@ class Built:
     outputs: tuple[tuple[str, tuple[int | str, ...]], ...]
     adapter_inputs: tuple[AdapterInput, ...]
     decoder: dict[str, Any] | None = None
+    min_onnxruntime: str = "1.20.0"

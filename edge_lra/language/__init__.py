@@ -1,1 +1,1 @@
-"""The proof of a language model: perplexity and KL on text, against the float model."""
+"""The proof of a language model: perplexity and KL on text, against a float model that fits."""

@@ -11,9 +11,10 @@ import onnxruntime as ort
 from edge_lra.bundle import check_files, load_manifest
 from edge_lra.errors import EdgeError
 from edge_lra.runner.adapters import UNSET, AdapterStore
-from edge_lra.runner.cache import Cache, Layout
+from edge_lra.runner.cache import FIRST, Cache, Layout
 from edge_lra.runner.chat import Message
 from edge_lra.runner.decoding import Generation, Row, decode
+from edge_lra.runner.memory import check_load
 from edge_lra.runner.options import (
     MAX_TOKENS,
     OVERFLOW,
@@ -73,6 +74,7 @@ class Generator:
             )
         layout = Layout.read(manifest, context)
         check_files(folder, manifest, verify)
+        check_load(folder, manifest, min(layout.context, context or FIRST))
         session = open_session(folder, manifest, threads)
         generator = cls(folder, manifest, session, layout)
         names = {node["name"] for node in manifest["inputs"]} | {past for past, _ in layout.pairs}

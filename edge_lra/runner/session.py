@@ -14,6 +14,7 @@ from edge_lra.bundle import check_files, load_manifest
 from edge_lra.errors import EdgeError
 from edge_lra.runner import tasks
 from edge_lra.runner.adapters import UNSET, AdapterChoice, AdapterStore
+from edge_lra.runner.memory import check_load
 from edge_lra.runner.text import TextEncoder, Tokens
 
 
@@ -50,6 +51,7 @@ class Runner:
         folder = Path(path)
         manifest = load_manifest(folder)
         check_files(folder, manifest, verify)
+        check_load(folder, manifest)
         session = open_session(folder, manifest, threads)
         store = AdapterStore(folder, manifest, verify != "never")
         runner = cls(folder, manifest, session, store)

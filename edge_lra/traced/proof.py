@@ -15,7 +15,7 @@ from edge_lra.errors import EdgeError
 from edge_lra.graph.signature import name_results
 from edge_lra.inputs import ExportRequest, Progress
 from edge_lra.metrics import Array, Gate, common, cosines, distributions, gate
-from edge_lra.oracle import Oracle, load_adapters
+from edge_lra.oracle import Oracle, with_adapters
 from edge_lra.proof import Subject, check_survival, readable, subjects, text_basis
 from edge_lra.runner import Runner
 from edge_lra.traced.model import CUSTOM, TracedModel
@@ -57,7 +57,7 @@ class ModuleOracle(Oracle):
         import torch
 
         self.torch, self.names = torch, tuple(names)
-        self.model = load_adapters(module, adapters).eval()
+        self.model = with_adapters(module, adapters).eval()
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return the float outputs of one batch."""
@@ -126,7 +126,7 @@ def _judge(
         problem = manifest["problem_type"]
         metrics, gates = compare(evidence, manifest["task"], problem, request.gates)
     report = Report(subject.name, metrics, gates, evidence)
-    check(report)
+    check(report.adapter, report.gates, None)
     if subject.adapters:
         metrics["adapter_survival"] = survival = adapter_survival(evidence, oracle)
         check_survival(subject, survival)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_lra.cli.common import shared_options, write_json
+from edge_lra.cli.common import shared_options, verify_tokens_option, write_json
 from edge_lra.cli.export import progress_bar, quiet_libraries, split_adapter
 
 
@@ -16,6 +16,7 @@ from edge_lra.cli.export import progress_bar, quiet_libraries, split_adapter
 @click.option("--model", help="The bundle's base, where it has moved.")
 @click.option("--labels", help="Names of the adapter's outputs, separated by commas.")
 @click.option("--data", type=click.Path(path_type=Path), help="Text to verify with.")
+@verify_tokens_option
 @click.option("--no-verify", is_flag=True, help="Add it without holding it against float.")
 @shared_options
 def add(
@@ -24,6 +25,7 @@ def add(
     model: str | None,
     labels: str | None,
     data: Path | None,
+    verify_tokens: int | None,
     no_verify: bool,
     json_to: str | None,
 ) -> None:
@@ -43,6 +45,7 @@ def add(
         model=model or config.model,
         labels=labels.split(",") if labels else None,
         data=data or config.data,
+        verify_tokens=verify_tokens or config.verify_tokens,
         gates=config.gates,
         verify=not no_verify,
     )

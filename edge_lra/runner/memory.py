@@ -1,0 +1,82 @@
+"""Whether a bundle fits in memory, said before it is loaded and not by the system's killer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_lra.errors import EdgeError
+
+# Peak resident memory of loading over the size of the weights' file, SmolLM2-135M, onnxruntime
+# 1.32: 1.02, 1.08, 1.28, 1.36. MatMulNBits keeps a repacked copy and its scales.
+FACTORS = {"none": 1.05, "int8": 1.1, "int8-weight-only": 1.3, "int4": 1.4}
+WORST = 1.4
+PROCESS_BYTES = 64 << 20  # Python with onnxruntime, before a session
+SMALL = 256 << 20  # what any machine has: psutil is not asked, nor imported
+GIB = 2**30
+
+
+def available_bytes() -> int | None:
+    """Return what the system can give without swapping; None without psutil."""
+    try:
+        import psutil
+    except ImportError:  # the runner alone can do without
+        return None
+    return int(psutil.virtual_memory().available)
+
+
+def weights_bytes(manifest: Mapping[str, Any]) -> int:
+    """Return the size of a bundle's weights."""
+    files = manifest["files"]
+    return sum(files[name]["size"] for name in ("model.onnx", "model.onnx.data") if name in files)
+
+
+def session_bytes(manifest: Mapping[str, Any]) -> int:
+    """Return what a process with a bundle's session takes at its peak."""
+    return PROCESS_BYTES + int(weights_bytes(manifest) * FACTORS.get(manifest["scheme"], WORST))
+
+
+def cache_bytes(decoder: Mapping[str, Any], tokens: int, rows: int = 1) -> int:
+    """Return the size of the keys and values of so many tokens a row.
+
+    Args:
+        decoder: the manifest's entry.
+        tokens: of a row.
+        rows: of the batch.
+    """
+    width = decoder["kv_heads"] * decoder["head_size"] * 4
+    return int(len(decoder["cache"]) * rows * tokens * width)
+
+
+def check_load(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    tokens: int = 0,
+    rows: int = 1,
+) -> None:
+    """Refuse to load a bundle that does not fit.
+
+    Args:
+        folder: the bundle's.
+        manifest: its manifest.
+        tokens: of the cache that will be needed; 0 for none.
+        rows: of that cache.
+
+    Raises:
+        EdgeError: gives the figures.
+    """
+    session = session_bytes(manifest)
+    decoder = manifest.get("decoder")
+    cache = cache_bytes(decoder, tokens, rows) if decoder and tokens else 0
+    if session + cache < SMALL:
+        return
+    free = available_bytes()
+    if free is None or session + cache <= free:
+        return
+    kept = f" and {cache / GIB:.2f} for the cache of {rows} x {tokens} tokens" if cache else ""
+    remedy = "a smaller --context" if cache and session <= free else "another --quantize"
+    raise EdgeError(
+        f"{folder}: found {free / GIB:.2f} GiB of free memory, expected {session / GIB:.2f} for "
+        f"the weights{kept}; close other programs, or export it with {remedy}"
+    )

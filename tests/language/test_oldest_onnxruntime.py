@@ -1,0 +1,93 @@
+"""Language models in the oldest onnxruntime that their manifest allows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edge_lra
+from edge_lra.bundle import load_manifest
+from edge_lra.pipeline import ExportRequest, export
+from tests.language.models import TEXT, write_adapter, write_model
+
+ROOT = Path(edge_lra.__file__).parents[1]
+LOOSE = {"kl_mean": 100.0, "same_top": 0.0, "perplexity_ratio": 1e9, "prefill_kl_mean": 100.0}
+SCRIPT = """
+import json, sys
+from pathlib import Path
+import numpy, onnxruntime
+from edge_lra.bundle import load_manifest
+from edge_lra.golden import check_golden
+from edge_lra.runner import Generator
+bundle = Path(sys.argv[1])
+found = check_golden(bundle, load_manifest(bundle))
+generator = Generator.load(bundle, threads=1, verify="never")
+ids = list(range(4, 44))
+whole = generator.cache().prefill(ids).copy()
+pieces = generator.cache()
+for start in (0, 16, 32):
+    last = pieces.score(ids[start : start + 16])[-1]
+rows = generator.cache(rows=2)
+rows.prefill(ids[:7], row=0)
+rows.prefill(ids[:39], row=1)
+step = rows.step([ids[7], ids[39]])[1]
+print(json.dumps({
+    "version": onnxruntime.__version__,
+    "pieces": float(numpy.abs(last - whole).max()),
+    "step": float(numpy.abs(step - whole).max()),
+    **found,
+}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("family", "mode", "scheme", "oldest"),
+    [
+        ("llama", "merge", "none", "1.20.0"),
+        ("gpt2", "merge", "none", "1.20.0"),
+        ("llama", "factored", "int8", "1.20.0"),
+        ("llama", "factored", "int8-weight-only", "1.23.0"),
+        ("gemma2", "merge", "none", "1.24.1"),
+        ("mistral", "merge", "int8-weight-only", "1.24.1"),
+    ],
+)
+def test_a_decoder_runs_in_the_oldest_onnxruntime(
+    tmp_path: Path, family: str, mode: str, scheme: str, oldest: str
+) -> None:
+    base = write_model(tmp_path / "base", family)
+    adapters: list[tuple[str | None, str | Path]] = []
+    if mode == "factored":
+        adapters = [(None, write_adapter(tmp_path / "lora", family))]
+    (tmp_path / "texts.txt").write_text(TEXT)
+    bundle = export(
+        ExportRequest(
+            tmp_path / "x.edge",
+            str(base),
+            adapters=adapters,
+            mode=mode,
+            scheme=scheme,
+            data=tmp_path / "texts.txt",
+            gates=LOOSE,
+        )
+    )
+    assert load_manifest(bundle)["min_onnxruntime"] == oldest
+    library = ROOT / ".cache" / f"onnxruntime-{oldest}"
+    assert library.is_dir(), f"found no {library}, expected that onnxruntime; run make test"
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(bundle)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(library), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["version"] == oldest
+    assert found["cases"] == 4
+    tolerance = 1e-5 if scheme == "none" else 0.1
+    assert max(found["pieces"], found["step"]) < tolerance
