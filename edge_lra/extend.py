@@ -135,7 +135,10 @@ def read_input(item: Mapping[str, Any]) -> AdapterInput:
     own = shape[1:] if stacked else shape
     dtype = item["dtype"]
     role, index = item["role"], item["index"]
-    return AdapterInput(item["name"], tensors, role, own, index, layers, stacked, dtype)
+    columns = tuple(item["columns"]) if item.get("columns") else None
+    return AdapterInput(
+        item["name"], tensors, role, own, index, layers, stacked, dtype, columns=columns
+    )
 
 
 def check_fits(

@@ -81,17 +81,22 @@ def adapter_tensors(adapter: Adapter, inputs: Sequence[AdapterInput]) -> dict[st
 
 
 def _factor(adapter: Adapter, item: AdapterInput) -> Array:
-    """Return the sites' down factors side by side, or one site's up factor among zero rows."""
+    """Return the sites' down factors side by side, or up factors among zeros.
+
+    Of one site, or of all, each in the columns of its own outputs.
+    """
     sites = [adapter.factors.get(tensor, Factors()) for tensor in item.tensors]
     if item.role == "down":
         parts = [site.down.T for site in sites if site.down is not None]
         return np.concatenate(parts, axis=1) if parts else np.zeros(off_shape(item), np.float32)
     ranks = [0 if site.down is None else len(site.down) for site in sites]
     up = np.zeros((sum(ranks), off_shape(item)[1]))
-    own = sites[item.index].up
-    if own is not None:
-        start = sum(ranks[: item.index])
-        up[start : start + own.shape[1]] = own.T
+    columns = {item.index: 0} if item.columns is None else dict(enumerate(item.columns))
+    for index, column in columns.items():
+        own = sites[index].up
+        if own is not None:
+            start = sum(ranks[:index])
+            up[start : start + own.shape[1], column : column + len(own)] = own.T
     return up
 
 
@@ -296,6 +301,7 @@ def base_manifest(
                 "index": item.index,
                 "layers": list(item.layers) if item.layers else None,
                 "divided": item.divisor is not None,
+                "columns": list(item.columns) if item.columns else None,
             }
             for item in built.adapter_inputs
         ],

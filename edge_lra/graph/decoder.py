@@ -154,10 +154,14 @@ class DecoderBuilder(ProductWriter):
         return self._tables[key]
 
     def readers(self, x: Value, module: Mapping[str, str]) -> list[Value | None]:
-        """Return queries, keys and values; packed as the first where the checkpoint packs them."""
+        """Return queries, keys and values; packed as the first where they come as one product."""
         if "packed" in module:
             return [self.linear(x, module["packed"]), None, None]
         names = [module[role] for role in ("query", "key", "value")]
+        if "query_norm" not in module:
+            packed = self.multiply_joined(x, names)
+            if packed is not None:
+                return [packed, None, None]
         self.read_together(x, names)
         query, key, value = (self.linear(x, name) for name in names)
         config = self.config

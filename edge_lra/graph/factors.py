@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from edge_lra.graph.builder import GraphBuilder
@@ -20,7 +21,8 @@ class AdapterInput:
     Attributes:
         tensors: checkpoint tensors of the sites whose factors it holds side by side, or the
             one tensor of a task head.
-        role: "down" (in, ranks of all sites), "up" (ranks, out), "gain" (out), "shift" (out),
+        role: "down" (in, ranks of all sites), "up" (ranks, out), "joined_up"
+            (ranks, outputs of all linears that read one value), "gain" (out), "shift" (out),
             "weight" or "bias" of a head, or of an adapter of two layers "layers_down" (width,
             rank), "layers_down_bias", "layers_up" (rank, out), "layers_up_bias" and "replace"
             (1), which is 1 where the module's own output goes.
@@ -30,6 +32,7 @@ class AdapterInput:
         dtype: "float32" or "float16".
         divisor: (in,) what the value that it multiplies was divided by; an adapter's own tensor
             takes it in before it is written.
+        columns: where the outputs of each of `tensors` begin in a "joined_up" factor.
     """
 
     name: str
@@ -41,6 +44,7 @@ class AdapterInput:
     stacked: bool = False
     dtype: str = "float32"
     divisor: Array | None = None
+    columns: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,47 @@ class FactorWriter:
         if group.lowered is None:
             group.lowered = self.graph.op("MatMul", [x, down])
         return self.graph.op("Add", [y, self.graph.op("MatMul", [group.lowered, up])])
+
+    def only_low_rank(self, tensors: Sequence[str]) -> bool:
+        """Say whether adapters do nothing at these sites but add factors."""
+        return all(self.slots.get(tensor, Slot()) in (Slot(), Slot(True)) for tensor in tensors)
+
+    def add_joined(
+        self,
+        x: ir.Value,
+        y: ir.Value,
+        name: str,
+        outputs: Sequence[tuple[str, int]],
+        width: int,
+    ) -> ir.Value:
+        """Return y, the products of several linears side by side, plus their factors' parts.
+
+        One down and one up matmul for all: y = x W + (x [A_1 A_2 ..]) B, each B_i in B's columns
+        of its own linear and all else zero.
+
+        Args:
+            x: what the linears read, (.., width).
+            y: (.., outputs of all).
+            name: of the linears together.
+            outputs: tensor and number of outputs of each.
+            width: inputs of each.
+        """
+        ends = np.cumsum([size for _, size in outputs])
+        starts = {t: int(end) - size for (t, size), end in zip(outputs, ends, strict=True)}
+        sites = tuple(tensor for tensor, _ in outputs if tensor in self.sites)
+        if not sites:
+            return y
+        rank, divisor = f"{name}.rank", self.divisors.get(str(x.name))
+        down = self.input(f"{name}.lora_down", sites, "down", (width, rank), divisor=divisor)
+        up = self.input(
+            f"{name}.lora_up",
+            sites,
+            "joined_up",
+            (rank, int(ends[-1])),
+            columns=tuple(starts[tensor] for tensor in sites),
+        )
+        lowered = self.graph.op("MatMul", [x, down])
+        return self.graph.op("Add", [y, self.graph.op("MatMul", [lowered, up])])
 
     def gain(self, module: str, tensor: str, out: int) -> ir.Value | None:
         """Return the input (out,) that scales a site's outputs less 1, where there is one."""
@@ -238,6 +283,7 @@ class FactorWriter:
         index: int = 0,
         layers: tuple[str, str] | None = None,
         divisor: Array | None = None,
+        columns: tuple[int, ...] | None = None,
     ) -> ir.Value:
         """Add a required input that an adapter fills, and return it as float32.
 
@@ -248,7 +294,16 @@ class FactorWriter:
             return self._given[name]
         self.inputs.append(
             AdapterInput(
-                name, tensors, role, shape, index, layers, self.stacked, self.dtype, divisor
+                name,
+                tensors,
+                role,
+                shape,
+                index,
+                layers,
+                self.stacked,
+                self.dtype,
+                divisor,
+                columns,
             )
         )
         if self.stacked:

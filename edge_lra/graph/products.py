@@ -11,6 +11,7 @@ from edge_lra.graph.modules import ModuleWriter, Smoothed
 from edge_lra.graph.plan import Plan
 from edge_lra.quantize.decoder_run import Site
 from edge_lra.quantize.digits import Rounding
+from edge_lra.quantize.schemes import Named
 from edge_lra.weights import Array, Source
 
 
@@ -45,15 +46,36 @@ class ProductWriter(ModuleWriter):
             self.multiply_all(x, [(name, source)])
         return self._products[key]
 
-    def multiply_all(
-        self, x: ir.Value, weights: Sequence[tuple[str, Source]], head: bool = False
-    ) -> None:
-        """Multiply x by all weights that read it at once, for `multiply` to find."""
+    def multiply_joined(self, x: ir.Value, modules: Sequence[str]) -> ir.Value | None:
+        """Return what modules that read x give, side by side, their factors added.
+
+        None where the scheme multiplies by each alone, or a module does more to its product.
+        """
+        sources = [self.linear_source(name) for name in modules]
+        outputs = [(source.tensor, source.shape[0]) for source in sources]
+        if any(self.has_bias(f"{name}.bias") for name in modules):
+            return None
+        if not self.factors.only_low_rank([tensor for tensor, _ in outputs]):
+            return None
+        weights = [(f"{n}.weight", s) for n, s in zip(modules, sources, strict=True)]
+        prepared, rounding = self._prepared(x, weights)
+        y = self.plan.scheme.joined(self.graph, x, prepared, rounding)
+        if y is None:
+            return None
+        group = modules[0].rpartition(".")[0]
+        return self.factors.add_joined(x, y, group, outputs, sources[0].shape[1])
+
+    def _prepared(self, x: ir.Value, weights: Named) -> tuple[Named, Rounding]:
+        """Return the weights as x, which may be divided, needs them, and how to round x."""
         site, smooth = self._read.get(str(x.name)), self.smoothed.get(str(x.name))
         if smooth is not None:
             weights = [(n, replace(w, column_scale=smooth.divisor)) for n, w in weights]
-        rounding = Rounding() if site is None else site.rounding(smooth is not None)
-        values = self.plan.scheme.products(self.graph, x, weights, rounding, head)
+        return weights, Rounding() if site is None else site.rounding(smooth is not None)
+
+    def multiply_all(self, x: ir.Value, weights: Named, head: bool = False) -> None:
+        """Multiply x by all weights that read it at once, for `multiply` to find."""
+        prepared, rounding = self._prepared(x, weights)
+        values = self.plan.scheme.products(self.graph, x, prepared, rounding, head)
         for (name, _), value in zip(weights, values, strict=True):
             self._products[str(x.name), name] = value
 

@@ -52,6 +52,11 @@ class Scheme(Protocol):
             head: the weight is the language model's head.
         """
 
+    def joined(
+        self, graph: GraphBuilder, x: ir.Value, weights: Named, rounding: Rounding
+    ) -> ir.Value | None:
+        """Return the same products side by side; None where each is multiplied alone."""
+
     def embedding(self, graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> ir.Value:
         """Return the table's rows for the ids, (.., width) float32."""
 
@@ -78,6 +83,12 @@ class Float:
     ) -> list[ir.Value]:
         """Multiply by each alone."""
         return [self.linear(graph, x, name, weight) for name, weight in weights]
+
+    def joined(
+        self, graph: GraphBuilder, x: ir.Value, weights: Named, rounding: Rounding
+    ) -> ir.Value | None:
+        """Return None: each is multiplied alone."""
+        return None
 
     def embedding(self, graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> ir.Value:
         """Gather float rows."""
@@ -120,14 +131,20 @@ class Int8:
         head: bool = False,
     ) -> list[ir.Value]:
         """Round x by rows, multiply by all weights at once, take the product apart."""
+        y = self.joined(graph, x, weights, rounding)
+        if len(weights) == 1:
+            return [y]
+        sizes = graph.ints(*(weight.shape[0] for _, weight in weights))
+        return list(graph.ops("Split", [y, sizes], len(weights), axis=-1))
+
+    def joined(
+        self, graph: GraphBuilder, x: ir.Value, weights: Named, rounding: Rounding
+    ) -> ir.Value:
+        """Round x by rows and multiply by all weights at once."""
         quantize = quantize_pair_safe if rounding.digits == 1 else quantize_rows
         parts = tuple(Int8Weight(n, w, quantize, True, survival_of(w)) for n, w in weights)
         stored = graph.stored(JoinedWeight(parts) if len(parts) > 1 else parts[0])
-        y = multiply_rows(graph, round_rows(graph, x, rounding), *stored)
-        if len(parts) == 1:
-            return [y]
-        sizes = graph.ints(*(weight.shape[0] for _, weight in weights))
-        return list(graph.ops("Split", [y, sizes], len(parts), axis=-1))
+        return multiply_rows(graph, round_rows(graph, x, rounding), *stored)
 
     def embedding(self, graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> ir.Value:
         """Gather int8 rows and their scales."""
@@ -170,6 +187,12 @@ class Blockwise:
     ) -> list[ir.Value]:
         """Multiply by each alone."""
         return [self.linear(graph, x, name, weight) for name, weight in weights]
+
+    def joined(
+        self, graph: GraphBuilder, x: ir.Value, weights: Named, rounding: Rounding
+    ) -> ir.Value | None:
+        """Return None: each is multiplied alone."""
+        return None
 
     def embedding(self, graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> ir.Value:
         """Gather int8 rows and their scales."""
@@ -244,6 +267,14 @@ class KeepFloat:
                 values = scheme.products(graph, x, part, rounding, head)
                 found |= {name: y for (name, _), y in zip(part, values, strict=True)}
         return [found[name] for name, _ in weights]
+
+    def joined(
+        self, graph: GraphBuilder, x: ir.Value, weights: Named, rounding: Rounding
+    ) -> ir.Value | None:
+        """Return the scheme's products side by side; None where one of them stays float."""
+        if any([self.keeps(weight) for _, weight in weights]):
+            return None
+        return self.scheme.joined(graph, x, weights, rounding)
 
     def keeps(self, weight: Source) -> bool:
         """Say whether a pattern fits the module, and remember which did."""

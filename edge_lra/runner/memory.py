@@ -34,7 +34,9 @@ def weights_bytes(manifest: Mapping[str, Any]) -> int:
 
 def session_bytes(manifest: Mapping[str, Any]) -> int:
     """Return what a process with a bundle's session takes at its peak."""
-    return PROCESS_BYTES + int(weights_bytes(manifest) * FACTORS.get(manifest.get("scheme", ""), WORST))
+    return PROCESS_BYTES + int(
+        weights_bytes(manifest) * FACTORS.get(manifest.get("scheme", ""), WORST)
+    )
 
 
 def cache_bytes(decoder: Mapping[str, Any], tokens: int, rows: int = 1) -> int:
