@@ -122,7 +122,8 @@ def _operators(
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(scratch) / "ops")
         session = open_session(folder, options)
-        factors = AdapterStore(folder, manifest, verify=False).tensors(case.adapter)
+        adapter = case.adapter if manifest["adapter_inputs"] else None
+        factors = AdapterStore(folder, manifest, verify=False).tensors(adapter)
         session.run(None, {**case.inputs, **decoder_feeds(manifest, case.inputs, factors)})
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     ran = {e["name"]: e["args"]["op_name"] for e in events if e["name"].endswith("_kernel_time")}
