@@ -7,14 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from edge_lra.adapters.factored import with_factors
 from edge_lra.checkpoint import Checkpoint
+from edge_lra.graph.builder import GraphBuilder
 from edge_lra.graph.decoder import build_decoder
 from edge_lra.packing import adapter_tensors, off_shape
 from edge_lra.planning import adapter_slots
-from edge_lra.quantize.schemes import Float, KeepFloat
+from edge_lra.quantize.digits import Rounding
+from edge_lra.quantize.schemes import Float, KeepFloat, Named
 from tests.graph.decoders import (
     Stepper,
     float_logits,
@@ -117,3 +120,54 @@ def test_named_linears_stay_in_float_beside_those_that_share(tmp_path: Path) -> 
     _, every = Stepper(write_graph(built, tmp_path / "graph"), built).run(token_ids((2, 12)))
     expected = float_logits(model, token_ids((2, 12)))
     assert np.linalg.norm(every - expected) <= ERRORS["int8"] * np.linalg.norm(expected)
+
+
+class Joined(Divided):
+    """Float32 that multiplies side by side what int8 multiplies so."""
+
+    def joined(
+        self, graph: GraphBuilder, x: ir.Value, weights: Named, rounding: Rounding
+    ) -> ir.Value:
+        values = [self.linear(graph, x, name, weight) for name, weight in weights]
+        return graph.op("Concat", values, axis=-1)
+
+
+def test_packed_readers_get_the_adapters_of_each_linear(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    random_model("llama").save_pretrained(base)
+    targets = {"one": ["k_proj"], "two": ["q_proj", "v_proj"]}
+    models = {
+        name: train(base, "llama", tmp_path / name, place, r=2 + place, target_modules=modules)
+        for place, (name, modules) in enumerate(targets.items())
+    }
+    checkpoint = Checkpoint(base)
+    adapters = [with_factors(read(base, tmp_path / name), checkpoint) for name in targets]
+    plan = replace(plan_for(base, slots=adapter_slots(adapters)), scheme=Joined())
+    built = build_decoder(plan)
+    assert {item.role for item in built.adapter_inputs} == {"down", "joined_up"}
+    parts = [adapter_tensors(adapter, built.adapter_inputs) for adapter in adapters]
+    stacks = {
+        item.name: stack(
+            [np.zeros(off_shape(item), np.float32), *(part[item.name] for part in parts)]
+        )
+        for item in built.adapter_inputs
+    }
+    feeds = {**stacks, "adapter_index": np.array([1, 0, 2])}
+    stepper = Stepper(write_graph(built, tmp_path / "graph"), built, feeds)
+    ids = np.repeat(token_ids((1, 12)), 3, axis=0)
+    _, every = stepper.run(ids)
+    expected = [models["one"], random_model("llama"), models["two"]]
+    for row, model in enumerate(expected):
+        assert np.abs(every[row] - float_logits(model, ids[:1])[0]).max() <= 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "packed"), [("llama", True), ("llama-biases", False), ("qwen3", False)]
+)
+def test_readers_are_packed_where_nothing_lies_between(
+    tmp_path: Path, name: str, packed: bool
+) -> None:
+    random_model(name).save_pretrained(tmp_path / "base")
+    built = build_decoder(plan_for(tmp_path / "base", "int8"))
+    (node, *_) = [n for n in built.model.graph if n.op_type == "GroupQueryAttention"]
+    assert (node.inputs[1] is None) == packed
