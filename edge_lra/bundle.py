@@ -131,13 +131,19 @@ def _stamp(path: Path, manifest: dict[str, Any]) -> Path:
     return cache / "edge-lra" / "checked" / hashlib.sha256("\n".join(identity).encode()).hexdigest()
 
 
-def describe_files(path: Path) -> dict[str, dict[str, Any]]:
-    """Return size and sha256 of every file below a folder but the manifest, by relative name."""
-    files = sorted(f for f in path.rglob("*") if f.is_file() and f.name != MANIFEST)
-    return {
-        f.relative_to(path).as_posix(): {"size": f.stat().st_size, "sha256": sha256_file(f)}
-        for f in files
-    }
+def describe_files(path: Path, known: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+    """Return size and sha256 of every file below a folder but the manifest, by relative name.
+
+    Args:
+        path: the folder.
+        known: sha256 of files that were hashed while they were written.
+    """
+    known, found = known or {}, {}
+    for file in sorted(f for f in path.rglob("*") if f.is_file() and f.name != MANIFEST):
+        name = file.relative_to(path).as_posix()
+        digest = known.get(name) or sha256_file(file)
+        found[name] = {"size": file.stat().st_size, "sha256": digest}
+    return found
 
 
 @contextlib.contextmanager

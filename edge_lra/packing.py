@@ -317,9 +317,12 @@ def newer(one: str, other: str) -> str:
     return max(one, other, key=lambda version: [int(part) for part in version.split(".")])
 
 
-def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """Write the manifest last, with every other file's size and hash."""
-    (folder / MANIFEST).write_bytes(seal({**manifest, "files": describe_files(folder)}))
+def write_manifest(
+    folder: Path, manifest: Mapping[str, Any], known: Mapping[str, str] | None = None
+) -> None:
+    """Write the manifest last, with every other file's size and hash; `known` as of that."""
+    files = describe_files(folder, known)
+    (folder / MANIFEST).write_bytes(seal({**manifest, "files": files}))
 
 
 def merged_entry(

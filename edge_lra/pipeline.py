@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge_lra.bundle import sha256_file, staged
+from edge_lra.bundle import staged
 from edge_lra.genai import write_genai_config
 from edge_lra.golden import golden_entry, write_golden
 from edge_lra.graph.decoder import build_decoder
@@ -59,14 +59,15 @@ def export(request: ExportRequest, progress: Progress | None = None) -> Path:
         import edge_lra.proof as proof
     with staged(request.out, request.force) as folder:
         manifest = write_content(request, inputs, built, use, folder, progress)
-        write_manifest(folder, manifest)
+        hashed = {DATA_NAME: manifest["base_fingerprint"]}
+        write_manifest(folder, manifest, hashed)
         if request.verify:
             reports = proof.prove(folder, inputs, request, progress)
             manifest["fidelity"] = proof.summary(reports)
             spread = SCHEMES[request.scheme].kernel_spread
             manifest["golden"] = write_golden(folder, proof.golden_cases(reports), spread)
             manifest["versions"] |= proof.versions()
-        write_manifest(folder, manifest)
+        write_manifest(folder, manifest, hashed)
     return request.out
 
 
@@ -107,8 +108,7 @@ def write_content(
 ) -> dict[str, Any]:
     """Write everything that rebuilds byte for byte; return the manifest so far."""
     step = (lambda done, total: progress("weights", done, total)) if progress else None
-    layout = write_data(built.builder, folder / DATA_NAME, step)
-    fingerprint = sha256_file(folder / DATA_NAME)
+    layout, fingerprint = write_data(built.builder, folder / DATA_NAME, step)
     write_model(built.model, built.builder, layout, folder, fingerprint)
     factored = bool(built.adapter_inputs)
     mode = "factored" if factored else "merged" if inputs.adapters else "base"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ from edge_lra.adapters import Update
 from edge_lra.checkpoint import Checkpoint
 
 Array = npt.NDArray[Any]
+CHUNK_BYTES = 1 << 20  # of float32 rows: what a pass over them reads stays in a core's cache
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,36 @@ class Source:
         """The tensors whose adapters it takes in, by the names adapters know them by."""
         return (self.known_as or self.tensor,)
 
+    @property
+    def narrow(self) -> bool:
+        """Whether float32 holds its values exactly, before they are scaled: 16 bits of a file."""
+        plain = self.update is None and self.replacement is None and not self.offset
+        info = self.checkpoint.tensors.get(self.tensor)
+        return plain and not self.transposed and info is not None and info.dtype in ("F16", "BF16")
+
     def chunks(self) -> Iterator[tuple[int, Array]]:
         """Yield (first row, float64 rows) in chunks of a few MiB."""
         for start, merged, _ in self.pairs():
             yield start, merged
 
+    def rounding_pairs(self) -> Iterator[tuple[int, Array, Array]]:
+        """Yield `pairs` for who rounds them to integers: a narrow source's rows in float32.
+
+        Scaled in float32, a value is off by 1e-7 of itself, and integers have 8 bits.
+        """
+        if not self.narrow:
+            yield from self.pairs()
+            return
+        rows = None if self.row_scale is None else self.row_scale.astype(np.float32)
+        columns = None if self.column_scale is None else self.column_scale.astype(np.float32)
+        scaled, count = replace(self, row_scale=rows, column_scale=columns), 0
+        for start, part in self.checkpoint.row_chunks(self.tensor, CHUNK_BYTES):
+            picked = scaled._picked(part, start)
+            yield count, picked, picked
+            count += len(picked)
+
     def pairs(self) -> Iterator[tuple[int, Array, Array]]:
-        """Yield the same chunks, and beside each its rows as they are without the update."""
+        """Yield float64 chunks, and beside each its rows as they are without the update."""
         count = 0
         for start, merged, plain in self._merged():
             rows = self._picked(merged, start)

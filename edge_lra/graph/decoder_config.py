@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_lra.errors import EdgeError
+from edge_lra.graph.plain_config import plain_config
 from edge_lra.graph.rope import Rope, read_rope
 from edge_lra.recipe import DecoderRecipe
 
@@ -55,6 +56,9 @@ def full_config(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         EdgeError: transformers refuses it.
     """
+    plain = plain_config(config)
+    if plain is not None:
+        return plain
     from transformers import AutoConfig
 
     given = {name: value for name, value in config.items() if name != "model_type"}

@@ -12,12 +12,37 @@ BLOCK = 32
 
 
 class Blocks(NamedTuple):
-    """Packed integers, their scales, and the weight they stand for."""
+    """Packed integers and their scales."""
 
     packed: Array  # (rows, blocks, bytes) uint8
     scale: Array  # (rows, blocks) float32
-    weight: Array  # (rows, columns) float64
-    max_error: float
+
+    def weight(self, bits: int, columns: int) -> Array:
+        """Return the weight they stand for, (rows, columns) float64."""
+        values = self.packed.astype(np.float64)
+        if bits == 4:
+            values = np.stack([self.packed & 15, self.packed >> 4], axis=-1).astype(np.float64)
+        values = values.reshape(*self.scale.shape, BLOCK) - (1 << (bits - 1))
+        values *= self.scale.astype(np.float64)[..., None]
+        return values.reshape(len(values), -1)[:, :columns]
+
+
+def _largest(blocks: Array) -> Array:
+    """Return the value of the largest magnitude in each 32, of two such the positive one.
+
+    Neighbours are compared five times over: rows of 32 are too short for numpy's reductions.
+    """
+    high = low = blocks.reshape(-1)
+    while high.size > blocks.size // BLOCK:
+        high = np.maximum(high[0::2], high[1::2])
+        low = np.minimum(low[0::2], low[1::2])
+    return np.where(-low > high, low, high).reshape(blocks.shape[:-1])
+
+
+def _first_largest(blocks: Array) -> Array:
+    """Return the value of the largest magnitude in each 32, of two such the first one."""
+    place = np.abs(blocks).argmax(axis=2, keepdims=True)
+    return np.take_along_axis(blocks, place, axis=2)[..., 0]
 
 
 def quantize_blocks(weight: Array, bits: int) -> Blocks:
@@ -28,21 +53,25 @@ def quantize_blocks(weight: Array, bits: int) -> Blocks:
     quantizer do). Two 4-bit integers share a byte, the even input in the low half.
 
     Args:
-        weight: (out, in) float64; the last block is filled up with zeros.
+        weight: (out, in) float64, or float32; the last block is filled up with zeros.
         bits: 4 or 8.
     """
     rows, columns = weight.shape
     count = -(-columns // BLOCK)
-    blocks = np.zeros((rows, count, BLOCK))
-    blocks.reshape(rows, -1)[:, :columns] = weight
+    if columns % BLOCK:
+        blocks = np.zeros((rows, count, BLOCK), weight.dtype)
+        blocks.reshape(rows, -1)[:, :columns] = weight
+    else:
+        blocks = weight.reshape(rows, count, BLOCK)
     half = 1 << (bits - 1)
-    place = np.abs(blocks).argmax(axis=2, keepdims=True)
-    largest = np.take_along_axis(blocks, place, axis=2)[..., 0]
-    scale = (np.where(largest, -largest, 1e-30) / half).astype(np.float32)
-    wide = scale.astype(np.float64)[..., None]
-    values = np.clip(np.rint(blocks / wide), -half, half - 1)
-    shown = (values * wide).reshape(rows, -1)[:, :columns]
-    stored: Array = (values + half).astype(np.uint8)
+    largest = _largest(blocks) if weight.dtype == np.float32 else _first_largest(blocks)
+    # Below 1e-35 the scale would be no float32 number that divides.
+    scale = (np.where(np.abs(largest) > 1e-35, -largest, 1e-30) / half).astype(np.float32)
+    values = blocks / scale.astype(weight.dtype)[..., None]
+    np.rint(values, out=values)
+    np.minimum(values, half - 1, out=values)  # the largest lands on -half: none lies below
+    values += half
+    stored: Array = values.astype(np.uint8)
     if bits == 4:
         stored = stored[..., 0::2] | stored[..., 1::2] << 4
-    return Blocks(stored, scale, shown, float(np.abs(weight - shown).max(initial=0.0)))
+    return Blocks(stored, scale)

@@ -6,13 +6,15 @@ digit a row is enough for it. Random ids do as well as text here (SmolLM2-135M).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edge_lra.ahead import ahead
 from edge_lra.graph.decoder_config import DecoderConfig
 from edge_lra.graph.rope import Rope
 from edge_lra.quantize.calibrate import FloatRun
@@ -129,14 +131,22 @@ class DecoderRun(FloatRun):
         return _Columns(np.zeros(width), np.zeros(width), np.zeros(x.shape[:-1]))
 
     def product(self, x: Array, source: Source, columns: _Columns) -> Array:
-        """Return x W^T, and add W to the sums."""
-        parts = []
-        for _, rows in source.chunks():
-            np.maximum(columns.largest, np.abs(rows).max(axis=0), out=columns.largest)
-            columns.squares += (rows**2).sum(axis=0)
-            parts.append(x @ rows.T)
-            columns.power += (parts[-1] ** 2).sum(axis=-1)
-        return np.concatenate(parts, axis=-1)
+        """Return x W^T, and add W to the sums; the next rows are read meanwhile."""
+        flat, parts = x.reshape(-1, x.shape[-1]), []
+        with closing(ahead(self.summed(source, columns))) as chunks:
+            for rows in chunks:
+                parts.append(flat @ rows.T)
+        y = np.concatenate(parts, axis=-1).reshape(*x.shape[:-1], -1)
+        columns.power += (y**2).sum(axis=-1)
+        return y
+
+    def summed(self, source: Source, columns: _Columns) -> Iterator[Array]:
+        """Yield rows of W in float64, added to the sums as they were read."""
+        for _, rows, _ in source.rounding_pairs():
+            np.maximum(columns.largest, rows.max(axis=0), out=columns.largest)
+            np.maximum(columns.largest, -rows.min(axis=0), out=columns.largest)
+            columns.squares += np.square(rows).sum(axis=0)
+            yield rows.astype(np.float64, copy=False)
 
     def linears(
         self,

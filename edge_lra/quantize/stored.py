@@ -15,6 +15,7 @@ from edge_lra.quantize.survival import Survival
 from edge_lra.weights import Source, Spec, Stored
 
 Array = npt.NDArray[Any]
+TURNED = 32  # rows turned at once: more than a cache line of each column does not stay in L1
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,32 @@ class Int8Weight:
     def pieces(self) -> Iterator[tuple[str, int, Array]]:
         """Yield embedding rows as they come; a linear's integers whole, turned to (in, out)."""
         values, scale = self.specs
-        whole = np.empty(values.shape, np.int8) if self.transpose else None
-        for start, rows, plain in self.source.pairs():
+        if self.transpose:
+            whole = np.empty(values.shape, np.int8)
+            for start, found in self.turn_into(whole):
+                yield scale.name, start, found
+            yield values.name, 0, whole
+            return
+        for start, part in self.rounded():
+            yield scale.name, start, part.scale[:, None]
+            yield values.name, start, part.values
+
+    def rounded(self) -> Iterator[tuple[int, Quantized]]:
+        """Yield (first row, rows as integers)."""
+        for start, rows, plain in self.source.rounding_pairs():
             part = self.quantize(rows)
             if self.survival is not None:
                 wide = part.scale.astype(np.float64)[:, None]
                 self.survival.add(part.values * wide, part.scale, rows, plain)
-            yield scale.name, start, part.scale.reshape((-1, *scale.shape[1:]))
-            if whole is None:
-                yield values.name, start, part.values
-            else:
-                whole[:, start : start + len(rows)] = part.values.T
-        if whole is not None:
-            yield values.name, 0, whole
+            yield start, part
+
+    def turn_into(self, whole: Array) -> Iterator[tuple[int, Array]]:
+        """Write the integers into (in, out); yield (first output, scales)."""
+        for start, part in self.rounded():
+            for row in range(0, len(part.values), TURNED):
+                values = part.values[row : row + TURNED]
+                whole[:, start + row : start + row + len(values)] = values.T
+            yield start, part.scale
 
 
 @dataclass(frozen=True)
@@ -77,10 +91,11 @@ class BlockWeight:
     def pieces(self) -> Iterator[tuple[str, int, Array]]:
         """Yield both tensors' rows as they come."""
         values, scale = self.specs
-        for start, rows, plain in self.source.pairs():
+        for start, rows, plain in self.source.rounding_pairs():
             part = quantize_blocks(rows, self.bits)
             if self.survival is not None:
-                self.survival.add(part.weight, np.abs(part.scale).max(axis=1), rows, plain)
+                shown = part.weight(self.bits, rows.shape[1])
+                self.survival.add(shown, np.abs(part.scale).max(axis=1), rows, plain)
             yield values.name, start, part.packed
             yield scale.name, start * part.scale.shape[1], part.scale.reshape(-1)
 
@@ -105,13 +120,9 @@ class JoinedWeight:
         whole = np.empty(values.shape, np.int8)
         first = 0
         for part in self.parts:
-            _, own_scale = part.specs
             outputs = part.source.shape[0]
-            for name, start, array in part.pieces():
-                if name == own_scale.name:
-                    yield scale.name, first + start, array
-                else:
-                    whole[:, first : first + outputs] = array
+            for start, found in part.turn_into(whole[:, first : first + outputs]):
+                yield scale.name, first + start, found
             first += outputs
         yield values.name, 0, whole
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_lra.adapters import Adapter
-from edge_lra.bundle import sha256_file, staged
+from edge_lra.bundle import staged
 from edge_lra.errors import EdgeError
 from edge_lra.golden import golden_entry, write_golden
 from edge_lra.graph.lower import Lowered, LowerPlan, lower
@@ -66,7 +66,8 @@ def export_traced(request: ExportRequest, progress: Progress | None) -> Path:
         import edge_lra.traced.proof
     with staged(request.out, request.force) as folder:
         manifest = write_content(request, inputs, found, lowered, use, folder, progress)
-        write_manifest(folder, manifest)
+        hashed = {DATA_NAME: manifest["base_fingerprint"]}
+        write_manifest(folder, manifest, hashed)
         if request.verify:
             prove = edge_lra.traced.proof.prove
             reports = prove(folder, traced, adapters, inputs.weights, request, progress)
@@ -75,7 +76,7 @@ def export_traced(request: ExportRequest, progress: Progress | None) -> Path:
             cases = edge_lra.proof.golden_cases(reports)
             manifest["golden"] = write_golden(folder, cases, spread)
             manifest["versions"] |= edge_lra.proof.versions()
-        write_manifest(folder, manifest)
+        write_manifest(folder, manifest, hashed)
     return request.out
 
 
@@ -218,8 +219,7 @@ def write_content(
     """Write everything that rebuilds byte for byte; return the manifest so far."""
     traced, built, adapters = inputs.traced, lowered.built, inputs.adapters
     step = (lambda done, total: progress("weights", done, total)) if progress else None
-    layout = write_data(built.builder, folder / DATA_NAME, step)
-    fingerprint = sha256_file(folder / DATA_NAME)
+    layout, fingerprint = write_data(built.builder, folder / DATA_NAME, step)
     write_model(built.model, built.builder, layout, folder, fingerprint)
     factored = bool(built.adapter_inputs)
     mode = "factored" if factored else "merged" if adapters else "base"

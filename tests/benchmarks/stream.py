@@ -135,7 +135,8 @@ def write_config(folder: Path, shape: Mapping[str, int]) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     words = {word: place for place, word in enumerate(("<unk>", "<s>", "</s>", "a", "b"))}
     model = {"type": "WordLevel", "vocab": words, "unk_token": "<unk>"}
-    (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": model}))
+    tokenizer = {"version": "1.0", "added_tokens": [], "model": model}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 

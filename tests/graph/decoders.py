@@ -11,7 +11,6 @@ import onnxruntime
 import torch
 import transformers
 
-from edge_lra.bundle import sha256_file
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.graph.decoder_config import full_config
 from edge_lra.graph.plan import Built, Plan
@@ -100,8 +99,7 @@ def plan_for(path: Path, scheme: str = "none", **changes: Any) -> Plan:
 
 def write_graph(built: Built, folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
-    layout = write_data(built.builder, folder / "model.onnx.data")
-    fingerprint = sha256_file(folder / "model.onnx.data")
+    layout, fingerprint = write_data(built.builder, folder / "model.onnx.data")
     write_model(built.model, built.builder, layout, folder, fingerprint)
     return folder / "model.onnx"
 

@@ -9,7 +9,6 @@ import onnxruntime
 import torch
 import transformers
 
-from edge_lra.bundle import sha256_file
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.graph.encoder import build_encoder
 from edge_lra.graph.plan import Built, Plan
@@ -46,8 +45,7 @@ def export(base: Checkpoint, folder: Path, scheme: str, task: str, **options: ob
     names = recipe.resolve(base.tensors)
     plan = Plan(recipe, base.config, base, SCHEMES[scheme](), task, names, **options)
     built = build_encoder(plan)
-    layout = write_data(built.builder, folder / "model.onnx.data")
-    fingerprint = sha256_file(folder / "model.onnx.data")
+    layout, fingerprint = write_data(built.builder, folder / "model.onnx.data")
     write_model(built.model, built.builder, layout, folder, fingerprint)
     return built
 
