@@ -311,10 +311,7 @@ class DecoderBuilder(ProductWriter):
         vocabulary = self.source(self.recipe.embeddings["word"]).shape[0]
         ids = random_tokens(vocabulary, self.config.positions, -1, TEXTS, TOKENS)
         run = DecoderRun(self.recipe, self.config, self.source, self.linear_source, self.has_bias)
-        sites = run.run(ids, self.head_source())
-        if not self.plan.scheme.smooths_head:
-            del sites[self.recipe.final_norm]
-        return sites
+        return run.run(ids, self.head_source() if self.plan.scheme.smooths_head else None)
 
     def entry(self) -> dict[str, Any]:
         """Return what the manifest says of the cache and of how to feed it."""

@@ -40,7 +40,8 @@ class Site:
     Attributes:
         divisor: (in,) what to divide its channels by; the weights' columns take it in.
         noise: of rounding its rows to one digit, over the power of the products, or of the sum
-            that a product goes into: with its channels divided, and as they are.
+            that a product goes into: with its channels divided, and as they are. Infinite where
+            no product was taken.
         reach: the magnitude it stays below, once divided, where a norm sees to that.
     """
 
@@ -60,7 +61,7 @@ class _Columns:
 
     largest: Array  # (in,) magnitude
     squares: Array  # (in,)
-    power: Array  # (texts, tokens) of the products
+    power: Array  # (texts, tokens) of the products; zeros where none was taken
 
 
 class DecoderRun(FloatRun):
@@ -80,13 +81,28 @@ class DecoderRun(FloatRun):
         self.linear_source, self.has_bias = linear_source, has_bias
         self.sites: dict[str, Site] = {}
 
-    def run(self, ids: Array, head: Source) -> dict[str, Site]:
+    def run(self, ids: Array, head: Source | None) -> dict[str, Site]:
         """Run token ids (texts, tokens).
+
+        Args:
+            ids: (texts, tokens).
+            head: the head's weight; None where nothing is to be found of what it reads. Its
+                product, which no further layer reads, is not taken.
 
         Returns:
             What was found, by the norm whose output is read; "output" and "down" projections'
             inputs by the projection's module.
         """
+        x = self.hidden(ids)
+        if head is not None:
+            columns = self.columns(x)
+            for _ in self.summed(head, columns):
+                pass
+            self.remember(self.recipe.final_norm, x, columns, bounded=True)
+        return self.sites
+
+    def hidden(self, ids: Array) -> Array:
+        """Return what the head reads, (texts, tokens, hidden), and remember the layers' sites."""
         x = self.embed(ids)
         for index in range(len(self.config.layers)):
             names = {role: name.format(i=index) for role, name in self.recipe.layer.items()}
@@ -98,11 +114,7 @@ class DecoderRun(FloatRun):
             normed = self.norm(x, names["feed_forward_norm"])
             y = self.feed_forward(normed, names, None if after else x)
             x = x + (self.norm(y, names["feed_forward_post_norm"]) if after else y)
-        x = self.norm(x, self.recipe.final_norm)
-        columns = self.columns(x)
-        self.product(x, head, columns)
-        self.remember(self.recipe.final_norm, x, columns, bounded=True)
-        return self.sites
+        return self.norm(x, self.recipe.final_norm)
 
     def embed(self, ids: Array) -> Array:
         """Return the tokens' rows, with their positions' where these are learned."""
@@ -181,6 +193,8 @@ class DecoderRun(FloatRun):
         divisor = reader_divisor(extreme, columns.largest)
 
         def noise(divisor: Array) -> float:
+            if not columns.power.any():
+                return np.inf
             step = np.abs(x / divisor).max(axis=-1) / ONE
             added = step**2 / 12 * (columns.squares * divisor**2).sum()
             return float((added / np.maximum(columns.power, 1e-30)).mean())
