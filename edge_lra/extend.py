@@ -164,9 +164,10 @@ def check_fits(
         )
     if missing := sorted(needed_inputs(adapter) - given):
         tensor, role = missing[0]
+        ahead = "--sites all-linear, or with " if role == "down" else ""
         raise EdgeError(
             f"{adapter.path}: {tensor}: found an adapter with {role} there, for which the bundle "
-            "declares no input; export it again with --sites all-linear, or with this adapter"
+            f"declares no input; export it again with {ahead}this adapter"
         )
     brought = brought_tensors(adapter, inputs, factored=True)
     whole = [tensor for tensor in brought if tensor not in known]

@@ -42,9 +42,9 @@ def with_factors(adapter: Adapter, checkpoint: Checkpoint) -> Adapter:
 
 
 def _check_linear(adapter: Adapter, tensor: str, update: Update, checkpoint: Checkpoint) -> None:
-    """Refuse a kernel and a tied head; the graph itself refuses rows of an embedding."""
+    """Refuse a kernel, and a head and an embedding that were one; the graph refuses other rows."""
     shape = checkpoint.tensors[tensor].shape if tensor in checkpoint.tensors else ()
-    if len(shape) != 2 or tensor in adapter.ties:
+    if len(shape) != 2 or tensor in {*adapter.ties, *adapter.ties.values()}:
         _refuse(adapter, tensor)
 
 

@@ -6,11 +6,17 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from edge_lra.adapters.kinds import METHODS, Method
 from edge_lra.adapters.saved import Array, Picked
 from edge_lra.errors import EdgeError
 from edge_lra.tensor_files import TensorInfo
+
+if TYPE_CHECKING:
+    from edge_lra.adapters.formats.format import Base
 
 # Parts of names that only a tuner of PEFT gives; a plain tensor has none of them.
 PREFIXES = ("lora_", "hada_", "lokr_", "ia3_", "vera_", "oft_", "boft_", "adalora_", "trainable_")
@@ -35,6 +41,7 @@ EMBEDDING_PARTS = ("embed", "wte", "wpe", "shared.weight", "relative_attention_b
 # Heads that are linear layers even where a model's others store (in, out), as GPT-2's do.
 LINEAR_HEADS = ("lm_head", "score", "classifier", "qa_outputs")
 OTHER_HEADS = ("score.weight", "classifier.weight", "qa_outputs.weight")
+CHUNK = 1 << 21  # values compared at a time
 
 
 @dataclass(frozen=True)
@@ -198,6 +205,25 @@ def tied_heads(base: Mapping[str, TensorInfo]) -> dict[str, str]:
         if name.endswith(embedding) and head not in base
         if any(other.startswith(start) for other in base)
     }
+
+
+def is_own(name: str, values: Array, base: Base | None) -> bool:
+    """Say whether a whole tensor is the base's: PEFT saves embeddings beside their factors.
+
+    Args:
+        name: the base's name of it, or of a head that is tied.
+        values: the adapter's.
+        base: the model; None says no.
+    """
+    if base is None:
+        return False
+    name = name if name in base.tensors else tied_heads(base.tensors).get(name, name)
+    known = base.tensors.get(name)
+    if known is None or known.shape != values.shape or not values.ndim:
+        return False
+    step = max(1, CHUNK // max(1, values[0].size))
+    starts = range(0, len(values), step)
+    return all(np.array_equal(base.rows(name, i, i + step), values[i : i + step]) for i in starts)
 
 
 def is_conv1d(base: Mapping[str, TensorInfo], configured: bool) -> bool:

@@ -19,6 +19,7 @@ from edge_lra.adapters.names import (
     Sorted,
     find_rename,
     is_conv1d,
+    is_own,
     method_of,
     sort_tensors,
     tied_heads,
@@ -96,6 +97,11 @@ def read_adapter(
     updates = _with_shared_rows(saved.file, base, reader.updates(places))
     replacements = _replacements(saved.file, tensors.plain, rename, base, head_names)
     _check_saved_modules(saved, replacements, head_names)
+    replacements = {
+        tensor: values
+        for tensor, values in replacements.items()
+        if tensor in head_names or not is_own(tensor, values, checkpoint)
+    }
     own = {rename(name) for name in tensors.bases} | tensors.bases
     if both := sorted((set(updates) & set(replacements)) - own):
         raise EdgeError(

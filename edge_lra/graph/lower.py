@@ -96,7 +96,7 @@ class Lowering:
                 "choose another --task, or give an adapter that brings it"
             )
         shape = plan.checkpoint.tensors[name].shape if replacement is None else replacement.shape
-        update = plan.merged.get(name) if replacement is None else None
+        update = plan.merged.get(name)
         shape = shape[::-1] if turned else shape
         return Source(plan.checkpoint, name, shape, update, replacement, transposed=turned)
 

@@ -52,7 +52,9 @@ class ModuleWriter:
         """Return where a recipe tensor's rows come from."""
         if name in self.plan.replacements:
             array = self.plan.replacements[name]
-            return Source(self.plan.checkpoint, name, array.shape, replacement=array)
+            known = self.plan.names.get(name, name)
+            update = self.plan.merged.get(known)  # PEFT saves an adapted head's own weight, too
+            return Source(self.plan.checkpoint, known, array.shape, update, array)
         tensor = self.plan.names.get(name)
         if tensor is None:
             raise EdgeError(

@@ -166,6 +166,11 @@ def check_replaced(adapter: Adapter, inputs: Inputs, given: Any) -> None:
                 f"{adapter.path}: {tensor}: found a whole tensor (modules_to_save), expected only "
                 "factors and linears for --factored; use --merge"
             )
+        if tensor in (*adapter.factors, *adapter.layers):
+            raise EdgeError(
+                f"{adapter.path}: {tensor}: found factors for a whole tensor of the adapter's own, "
+                "expected one of them for --factored; use --merge"
+            )
         if first[tensor].shape != values.shape:
             raise EdgeError(
                 f"{adapter.path}: {tensor}: found {values.shape}, expected {first[tensor].shape} "

@@ -12,7 +12,7 @@ import numpy as np
 from edge_lra.adapters.formats.format import Base
 from edge_lra.adapters.kinds import LORA, LowRank, Site
 from edge_lra.adapters.kinds.low_rank import Dora
-from edge_lra.adapters.names import Sorted, method_of, sort_tensors, tied_heads
+from edge_lra.adapters.names import Sorted, is_own, method_of, sort_tensors
 from edge_lra.adapters.saved import Array, Saved
 from edge_lra.errors import EdgeError
 
@@ -71,26 +71,13 @@ def plain_sites(
             raise refuse(saved, option, title)
     if options.dora and "DoRA" not in allowed:
         raise refuse(saved, "use_dora", title)
-    if whole := [name for name, values in tensors.plain.items() if not _is_own(name, values, base)]:
+    if whole := [name for name, values in tensors.plain.items() if not is_own(name, values, base)]:
         names = ", ".join(sorted(whole)[:3])
         raise refuse(saved, f"whole tensors ({names})", title)
     LORA.check(options, tensors.sites, where)
     return {
         module: _site(saved, module, tensors, options, title, allowed) for module in tensors.sites
     }
-
-
-def _is_own(name: str, values: Array, base: Base | None) -> bool:
-    """Say whether a whole tensor is the base's: PEFT saves embeddings beside their factors."""
-    if base is None:
-        return False
-    name = name if name in base.tensors else tied_heads(base.tensors).get(name, name)
-    known = base.tensors.get(name)
-    return (
-        known is not None
-        and known.shape == values.shape
-        and bool(np.array_equal(base.rows(name).reshape(values.shape), values))
-    )
 
 
 def _site(
