@@ -96,6 +96,12 @@ def read_decoder(
             f"config.json: found {heads} heads and {kv_heads} key-value heads of {head_size}, "
             "expected a multiple; fetch the checkpoint again"
         )
+    multiple = 8 if "position" in recipe.embeddings else 16
+    if head_size % multiple:
+        raise EdgeError(
+            f"config.json: found heads of {head_size} channels, expected a multiple of {multiple}, "
+            "as onnxruntime's GroupQueryAttention needs; export through a module of your own"
+        )
     positions = recipe.count(config, "positions")
     if context is not None and not 1 <= context <= positions:
         raise EdgeError(f"context: found {context}, expected 1 to {positions} tokens")

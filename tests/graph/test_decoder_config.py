@@ -73,6 +73,8 @@ def test_frequencies_are_those_of_transformers(parameters: dict[str, Any]) -> No
         ("qwen3", {"layer_types": ["chunked_attention"] * 2}, "chunked_attention"),
         ("llama", {"num_key_value_heads": 3}, "3 key-value heads"),
         ("llama", {"rms_norm_eps": 2.0}, "rms_norm_eps"),
+        ("llama", {"head_dim": 100}, "heads of 100 channels"),
+        ("gpt2", {"n_embd": 60}, "heads of 5 channels"),
     ],
 )
 def test_an_unknown_variant_is_refused_by_name(
