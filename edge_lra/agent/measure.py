@@ -1,11 +1,13 @@
 """Answer "measure": load bundles, run one shape, and watch latency and memory.
 
 Request: bundles (their places), shape, threads, runs or null, budget_s, warmup, adapter or null,
-switch (whether to time choosing another adapter).
+switch (whether to time choosing another adapter), and of language models context: null for
+prompts of the shape, or how many tokens to read first, when each run gives the next one.
 
 Answer: latencies_ms by bundle and run; adapters by bundle; imports_s, load_s, first_run_ms;
-memory; switch_ms or null; clocks before and after the timed runs; busy, the part of their time
-that the calling thread had a core (null with pauses between runs).
+memory; switch_ms or null; cache, of the first bundle, with bytes that the context's keys and
+values fill and reserved_bytes, or null without a context; clocks before and after the timed runs;
+busy, the part of their time that the calling thread had a core (null with pauses between runs).
 """
 
 from __future__ import annotations
@@ -13,25 +15,23 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_lra.agent.adapter import pick_adapter
 from edge_lra.agent.clocks import read_clocks
 from edge_lra.agent.imports import import_runner
 from edge_lra.agent.memory import Split, Timeline, mapped_mib, peak_rss_mib, split
 
 if TYPE_CHECKING:
-    from edge_lra.runner import Runner
+    from edge_lra.agent.work import Work
 
 
 @dataclass
 class _Opened:
     """What the request's bundles became, and what that took."""
 
-    runners: list[Runner]
-    inputs: list[dict[str, Any]]
+    works: list[Work]
+    adapters: list[str | None]
     load_s: float
     first_run_ms: float
     imported: Split | None
@@ -45,8 +45,6 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         EdgeError: a bundle cannot be opened, or has no such adapter.
     """
     imports_s = import_runner()
-    from edge_lra.agent.switch import measure_switch
-
     folders = [Path(place) for place in request["bundles"]]
     timeline = Timeline()
     opened = _open(folders, request, timeline)
@@ -59,40 +57,40 @@ def measure(request: Mapping[str, Any]) -> dict[str, Any]:
         "imports_s": imports_s,
         "load_s": opened.load_s,
         "first_run_ms": opened.first_run_ms,
-        "adapters": [runner.default_adapter for runner in opened.runners],
+        "adapters": opened.adapters,
         "memory": timeline.as_dict() | {"peak_rss_mib": peak_mib, "split": splits},
-        "switch_ms": measure_switch(opened.runners[0], opened.inputs[0]) if wanted else None,
+        "switch_ms": opened.works[0].switch_ms() if wanted else None,
+        "cache": opened.works[0].cache(),
     }
 
 
 def _open(folders: list[Path], request: Mapping[str, Any], timeline: Timeline) -> _Opened:
     """Load the bundles and run each once, under the eyes of the sampling thread."""
-    from edge_lra.agent.inputs import shape_of, token_inputs
+    from edge_lra.agent.inputs import shape_of
     from edge_lra.agent.timing import timed_run
+    from edge_lra.agent.work import load_bundle, work_with
 
     threads, shape = int(request["threads"]), shape_of(request["shape"])
     timeline.mark("imports")
     imported = split()
     with timeline.watch():
         start = time.perf_counter()
-        runners = [_load(folder, threads, request["adapter"]) for folder in folders]
+        loaded = [load_bundle(folder, threads, request["adapter"]) for folder in folders]
         load_s = time.perf_counter() - start
-        loaded = split()
+        after = split()
         timeline.mark("loaded")
-        inputs = [token_inputs(runner.path, runner.input_names, shape) for runner in runners]
-        first_runs_ms = [
-            timed_run(partial(runner.run, given))
-            for runner, given in zip(runners, inputs, strict=True)
-        ]
+        works = [work_with(one, shape, request.get("context")) for one in loaded]
+        first_runs_ms = [timed_run(work.first) for work in works]
         timeline.mark("first run")
-    return _Opened(runners, inputs, load_s, first_runs_ms[0], imported, loaded)
+    adapters = [one.default_adapter for one in loaded]
+    return _Opened(works, adapters, load_s, first_runs_ms[0], imported, after)
 
 
 def _run(opened: _Opened, request: Mapping[str, Any], timeline: Timeline) -> dict[str, Any]:
     """Time the runs; return latencies, clocks before and after, and the thread's share."""
     from edge_lra.agent.timing import PAUSE_S, Plan, time_in_turns
 
-    pauses = int(request["threads"]) > 1 and len(opened.runners) > 1
+    pauses = int(request["threads"]) > 1 and len(opened.works) > 1
     plan = Plan(
         request["runs"],
         float(request["budget_s"]),
@@ -110,7 +108,7 @@ def _run(opened: _Opened, request: Mapping[str, Any], timeline: Timeline) -> dic
         timeline.mark("steady")
         look()
 
-    runs = [r.prepare(given) for r, given in zip(opened.runners, opened.inputs, strict=True)]
+    runs = [work.again() for work in opened.works]
     latencies_ms = time_in_turns(runs, plan, timeline.between_runs, steady)
     look()
     wall_s, busy_s = (end - begin for begin, end in zip(*moments, strict=True))
@@ -119,14 +117,6 @@ def _run(opened: _Opened, request: Mapping[str, Any], timeline: Timeline) -> dic
         "clocks": clocks,
         "busy": None if pauses else busy_s / wall_s,
     }
-
-
-def _load(folder: Path, threads: int, adapter: str | None) -> Runner:
-    from edge_lra.runner import Runner
-
-    runner = Runner.load(folder, threads=threads, verify="never")
-    runner.use(pick_adapter(runner.manifest, adapter))
-    return runner
 
 
 def _splits(folders: list[Path], *moments: Split | None) -> dict[str, float] | None:

@@ -1,24 +1,33 @@
 """Answer "operators": the time of every operator, layer and node, from onnxruntime's profiler.
 
-Request: bundles (one), shape, threads, adapter or null, budget_s. Answer: operators (slowest
-first), layers (in the graph's order), spans (of the median run). The profiler costs time, so
-latencies are never taken from this session.
+Request: bundles (one), shape, threads, adapter or null, budget_s, and of language models context:
+null for prompts of the shape in one run, or how many tokens to read first, when a run is the step
+of the next one. Answer: operators (slowest first), layers (in the graph's order), spans (of the
+median run). The profiler costs time, so latencies are never taken from this session.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import statistics
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from edge_lra.agent.adapter import pick_adapter
 from edge_lra.agent.inputs import all_inputs, open_session, session_options, shape_of
 from edge_lra.agent.layers import layers_by_node, read_nodes
+from edge_lra.agent.timing import Run
+from edge_lra.agent.work import NextToken
+from edge_lra.bundle import load_manifest
+from edge_lra.runner import Generator
+from edge_lra.runner.cache import CHUNK, Layout
 
 WARMUP = 3
 RUNS = 20
@@ -45,33 +54,46 @@ def measure_operators(request: Mapping[str, Any]) -> dict[str, Any]:
         EdgeError: the bundle cannot be opened, or has no such adapter.
     """
     folder = Path(request["bundles"][0])
-    feeds = all_inputs(folder, shape_of(request["shape"]), request["adapter"])
     with tempfile.TemporaryDirectory() as scratch:
         options = session_options(folder, int(request["threads"]))
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(scratch) / "ops")
         session = open_session(folder, options)
+        run, before = _prepare(session, folder, request)
         start, count = time.perf_counter(), 0
         while count < WARMUP + RUNS and (
             count < WARMUP + LEAST_RUNS or time.perf_counter() - start < float(request["budget_s"])
         ):
-            session.run(None, feeds)
+            run()
             count += 1
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    runs = split_runs(events, layers_by_node(read_nodes(folder / "model.onnx")))
-    return summarize(runs)
+    layers = layers_by_node(read_nodes(folder / "model.onnx"))
+    return summarize(split_runs(events, layers, before + WARMUP))
+
+
+def _prepare(session: Any, folder: Path, request: Mapping[str, Any]) -> tuple[Run, int]:
+    """Return what is profiled, and how many runs of the session went into preparing it."""
+    if request.get("context") is None:
+        feeds = all_inputs(folder, shape_of(request["shape"]), request["adapter"])
+        return partial(session.run, None, feeds), 0
+    manifest, context = load_manifest(folder), int(request["context"])
+    generator = Generator(folder, manifest, session, Layout.read(manifest))
+    generator.use(pick_adapter(manifest, request["adapter"]))
+    work = NextToken(generator, context)
+    work.first()
+    return work.again(), math.ceil(context / CHUNK)
 
 
 def split_runs(
-    events: Sequence[Mapping[str, Any]], layers: Mapping[str, str]
+    events: Sequence[Mapping[str, Any]], layers: Mapping[str, str], skipped: int = WARMUP
 ) -> list[tuple[float, list[Kernel]]]:
-    """Return microseconds and kernels of each run after the warm-up, in order."""
+    """Return microseconds and kernels of each run after the first ones, in order."""
     runs = sorted((e for e in events if e.get("name") == "model_run"), key=lambda e: e["ts"])
     kernels = sorted(
         (e for e in events if str(e.get("name", "")).endswith(KERNEL)), key=lambda e: e["ts"]
     )
     found = []
-    for run in runs[WARMUP:]:
+    for run in runs[skipped:]:
         begin, end = run["ts"], run["ts"] + run["dur"]
         inside = [event for event in kernels if begin <= event["ts"] < end]
         found.append((float(run["dur"]), _name_layers(inside, begin, layers)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_lra.profile.result import Timing
+from edge_lra.profile.result import Latencies
 
 LEAST_RUNS = 15  # five a third
 SLOWER = 1.03  # by less, nobody minds
@@ -18,7 +18,7 @@ SHARED = 0.9  # of the time that the calling thread had a core; alone it has 0.9
 WIDE = 0.03  # half of the median's interval over the median
 
 
-def doubts(timing: Timing, answer: Mapping[str, Any], chosen: bool) -> list[str]:
+def doubts(timing: Latencies, answer: Mapping[str, Any], chosen: bool) -> list[str]:
     """Return a sentence a reason to doubt a shape's latencies.
 
     Args:
@@ -26,7 +26,7 @@ def doubts(timing: Timing, answer: Mapping[str, Any], chosen: bool) -> list[str]
         answer: the agent's, of which clocks, busy and warnings are read.
         chosen: whether the number of runs was left to the profiler.
     """
-    name = f"{timing.shape[0]}x{timing.shape[1]}"
+    name = timing.name
     found = []
     slower = slow_down(timing.latencies_ms)
     if slower is not None:

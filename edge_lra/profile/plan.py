@@ -24,10 +24,11 @@ class Plan:
         shapes: (batch, tokens), at least one.
         threads: threads within an operator.
         runs: timed runs a shape; None for as many as the median needs.
-        budget_s: for the timed runs of all shapes, where runs is None.
+        budget_s: for the timed runs of all shapes and contexts, where runs is None.
         warmup: runs before them, not counted.
         adapter: of a factored bundle; None for its default, or the first.
-        sweep: numbers of threads to try with the first shape.
+        sweep: numbers of threads to try with the first shape, and context.
+        contexts: tokens that a language model reads before it is timed generating the next.
     """
 
     shapes: tuple[Shape, ...]
@@ -37,6 +38,7 @@ class Plan:
     warmup: int = WARMUP
     adapter: str | None = None
     sweep: tuple[int, ...] = ()
+    contexts: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse numbers that make no sense."""
@@ -44,6 +46,7 @@ class Plan:
         checks += [("warmup", self.warmup, 0)]
         checks += [("runs", self.runs, 1)] if self.runs is not None else []
         checks += [("sweep", threads, 1) for threads in self.sweep]
+        checks += [("context", context, 1) for context in self.contexts]
         for name, value, least in checks:
             if value < least:
                 raise EdgeError(f"{name}: found {value}, expected at least {least}")
@@ -56,17 +59,21 @@ class Plan:
         """Return a plan of so many runs at most."""
         return replace(self, runs=min(self.runs or runs, runs))
 
-    def request(self, what: str, places: Sequence[str], shape: Shape) -> dict[str, Any]:
-        """Return a request to the agent; the budget is shared by the shapes."""
+    def request(
+        self, what: str, places: Sequence[str], shape: Shape, context: int | None = None
+    ) -> dict[str, Any]:
+        """Return a request to the agent; the budget is shared by shapes and contexts."""
+        asked = {} if context is None else {"context": context}
         return {
             "what": what,
             "bundles": list(places),
             "shape": list(shape),
             "threads": self.threads,
             "runs": self.runs,
-            "budget_s": self.budget_s / len(self.shapes),
+            "budget_s": self.budget_s / (len(self.shapes) + len(self.contexts)),
             "warmup": self.warmup,
             "adapter": self.adapter,
+            **asked,
         }
 
 

@@ -19,14 +19,18 @@ PERCENTILES = (50, 90, 95, 99)
 RESAMPLES = 1000
 Shape = tuple[int, int]  # (batch, tokens)
 Interval = tuple[float, float]  # of 95 %
+STEP: Shape = (1, 1)  # of a run that gives one token
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Latencies of one shape, in the order they were run."""
+class Latencies:
+    """Milliseconds of runs of one kind, in the order they were run."""
 
-    shape: Shape
     latencies_ms: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """What was run, such as 1x128."""
+        raise NotImplementedError
 
     def percentile_ms(self, percent: float) -> float:
         """Return the latency that `percent` of the runs do not exceed, interpolated."""
@@ -39,21 +43,81 @@ class Timing:
         low, high = np.percentile(np.percentile(values[picks], percent, axis=1), [2.5, 97.5])
         return float(low), float(high)
 
+    def percentiles(self) -> dict[str, Any]:
+        """Return the number of runs, percentiles and their intervals, for JSON."""
+        quantiles = {f"p{p}_ms": self.percentile_ms(p) for p in PERCENTILES}
+        intervals = {f"p{p}_interval_ms": list(self.interval_ms(p)) for p in PERCENTILES}
+        return {"runs": len(self.latencies_ms)} | quantiles | intervals
+
+
+@dataclass(frozen=True)
+class Timing(Latencies):
+    """Latencies of one shape."""
+
+    shape: Shape
+    latencies_ms: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """The shape as `1x128`."""
+        return f"{self.shape[0]}x{self.shape[1]}"
+
     @property
     def texts_per_s(self) -> float:
         """Throughput of this batch size at the median."""
         return 1e3 * self.shape[0] / self.percentile_ms(50)
 
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens of the texts a second at the median."""
+        return self.texts_per_s * self.shape[1]
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        quantiles = {f"p{p}_ms": self.percentile_ms(p) for p in PERCENTILES}
-        intervals = {f"p{p}_interval_ms": list(self.interval_ms(p)) for p in PERCENTILES}
         return (
-            {"shape": list(self.shape), "runs": len(self.latencies_ms)}
-            | quantiles
-            | intervals
-            | {"texts_per_s": self.texts_per_s, "latencies_ms": list(self.latencies_ms)}
+            {"shape": list(self.shape)}
+            | self.percentiles()
+            | {
+                "texts_per_s": self.texts_per_s,
+                "tokens_per_s": self.tokens_per_s,
+                "latencies_ms": list(self.latencies_ms),
+            }
         )
+
+
+@dataclass(frozen=True)
+class Decoding(Latencies):
+    """Latencies of a language model's next token: a step of one row, and the choice.
+
+    Attributes:
+        context: how many tokens the model had read before.
+    """
+
+    context: int
+    latencies_ms: tuple[float, ...]
+
+    @property
+    def name(self) -> str:
+        """How long the context was."""
+        return name_context(self.context)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens a second at the median."""
+        return 1e3 / self.percentile_ms(50)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return (
+            {"context": self.context}
+            | self.percentiles()
+            | {"tokens_per_s": self.tokens_per_s, "latencies_ms": list(self.latencies_ms)}
+        )
+
+
+def name_context(context: int) -> str:
+    """Return `after 128`: where a token was generated."""
+    return f"after {context}"
 
 
 @dataclass(frozen=True)
@@ -91,8 +155,24 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class KeysAndValues:
+    """The cache of one row of a language model.
+
+    Attributes:
+        context: tokens it holds.
+        mib: what they fill.
+        reserved_mib: what is set aside: room grows by doubling, and the system gives a page when
+            it is first written to.
+    """
+
+    context: int
+    mib: float
+    reserved_mib: float
+
+
+@dataclass(frozen=True)
 class Memory:
-    """Memory of a process that held one bundle alone and ran one shape.
+    """Memory of a process that held one bundle alone and ran one shape, or one context.
 
     Attributes:
         shape: the one of all measured shapes whose process took most.
@@ -106,6 +186,8 @@ class Memory:
             model_rss_mib.
         planned_activations_mib: the largest sum of live activations by the graph's shapes, of
             this shape; None where onnx is not installed.
+        context: where it was a process that generated: tokens it had read; `shape` is then theirs.
+        caches: keys and values by context, of a language model.
     """
 
     peak_rss_mib: float
@@ -117,6 +199,8 @@ class Memory:
     parts_mib: Mapping[str, float] = field(default_factory=dict)
     planned_activations_mib: float | None = None
     shape: Shape | None = None
+    context: int | None = None
+    caches: tuple[KeysAndValues, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,11 +233,34 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Step:
+    """One run of a language model that gives one token, under onnxruntime's profiler.
+
+    Attributes:
+        context: tokens read before.
+        operators: slowest first.
+        layers: in the graph's order.
+        spans: one step's nodes.
+    """
+
+    context: int
+    operators: tuple[Operator, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    spans: tuple[Span, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Where the token was generated."""
+        return name_context(self.context)
+
+
+@dataclass(frozen=True)
 class Threads:
-    """The median of the first shape with so many threads."""
+    """The median of the first shape with so many threads, and of a token behind a context."""
 
     threads: int
     p50_ms: float
+    decode_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -166,10 +273,12 @@ class Measurement:
         operators: of the first shape, slowest first.
         layers: of the first shape, in the graph's order.
         switch_ms: choosing another adapter and running once, less a run without a switch;
-            None where there is nothing to switch.
+            None where there is nothing to switch. Of a language model between adapters in memory.
         sweep: medians by threads; empty unless it was asked for.
         warnings: what makes the numbers doubtful, such as clocks that fell.
         complete: False when the target dropped before everything was taken.
+        decoding: a language model's next token by context; its `timings` are of prompts.
+        step: where the time of a token goes, at the first context; None for other models.
     """
 
     host: Mapping[str, Any]
@@ -185,10 +294,15 @@ class Measurement:
     sweep: tuple[Threads, ...] = ()
     warnings: tuple[str, ...] = ()
     complete: bool = True
+    decoding: tuple[Decoding, ...] = ()
+    step: Step | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return asdict(self) | {"timings": [timing.as_dict() for timing in self.timings]}
+        return asdict(self) | {
+            "timings": [timing.as_dict() for timing in self.timings],
+            "decoding": [decoding.as_dict() for decoding in self.decoding],
+        }
 
 
 @dataclass(frozen=True)
@@ -300,11 +414,20 @@ class Ratio:
     Attributes:
         ratio: the other's over this one's: above 1, this one is faster.
         interval: of 95 %, by the bootstrap over rounds.
+        context: of a token behind so many; the shape is then that of a step, 1x1.
     """
 
     shape: Shape
     ratio: float
     interval: Interval
+    context: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What both ran: 1x128, or a token after 128."""
+        if self.context is not None:
+            return f"a token {name_context(self.context)}"
+        return f"{self.shape[0]}x{self.shape[1]}"
 
 
 @dataclass(frozen=True)
@@ -350,10 +473,23 @@ def _model_rss(entry: Entry) -> float | None:
     return entry.measured.memory.model_rss_mib if entry.measured else None
 
 
+def _slowest_token(entry: Entry) -> float | None:
+    found = entry.measured.decoding if entry.measured else ()
+    return max((decoding.percentile_ms(50) for decoding in found), default=None)
+
+
+def _fewest_tokens(entry: Entry) -> float | None:
+    slowest = _slowest_token(entry)
+    return None if slowest is None else 1e3 / slowest
+
+
 # Names that --limit and [limits] take. A latency is that of the slowest shape; where nothing was
-# measured, p50 and peak RSS are the upper ends of the estimate.
+# measured, p50 and peak RSS are the upper ends of the estimate. A token is that of the slowest
+# context.
 LIMITS: dict[str, Callable[[Entry], float | None]] = {
     **{f"p{percent}_ms": _slowest(percent) for percent in PERCENTILES},
+    "decode_ms": _slowest_token,
+    "tokens_per_s": _fewest_tokens,
     "cold_s": _start("cold_s"),
     "load_s": _start("load_s"),
     "first_run_ms": _start("first_run_ms"),
@@ -363,6 +499,8 @@ LIMITS: dict[str, Callable[[Entry], float | None]] = {
 }
 
 
+FLOORS = ("tokens_per_s",)  # at least the limit; everything else at most
+GENERATING = ("decode_ms", "tokens_per_s")  # of language models alone
 # What is known without a measurement.
 ESTIMATED_LIMITS = ("p50_ms", "peak_rss_mib", "file_mib")
 
@@ -379,12 +517,19 @@ def check_limits(entry: Entry, limits: Mapping[str, float]) -> None:
         if name not in LIMITS:
             raise EdgeError(f"limit: found {name!r}, expected one of {', '.join(LIMITS)}")
         value = LIMITS[name](entry)
+        if value is None and entry.measured and name in GENERATING:
+            raise EdgeError(
+                f"limit {name}: found no token generated by {entry.bundle}, expected a language "
+                "model, measured to the end"
+            )
         if value is None:
             raise EdgeError(
                 f"limit {name}: was not measured on {entry.device_title}; give a --target, or "
                 f"limit {', '.join(ESTIMATED_LIMITS)}"
             )
-        if not value <= limit:
+        if name in FLOORS and not value >= limit:
+            over.append(f"{name} {value:.4g} (at least {limit:g})")
+        elif name not in FLOORS and not value <= limit:
             over.append(f"{name} {value:.4g} (limit {limit:g})")
     if over:
         kind = "found" if entry.measured else "estimated up to"
