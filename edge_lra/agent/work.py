@@ -101,7 +101,8 @@ class Prompts:
     def first(self) -> object:
         """Make the cache and read into it: to the first token's logits."""
         self._cache = self._generator.cache(len(self._rows))
-        return self._read(self._cache)
+        self._read(self._cache)
+        return self._cache
 
     def again(self) -> Run:
         """Return what forgets the prompts and reads them again."""

@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 DEVICE = "A name of `edge-lra devices`, or a TOML; this machine otherwise. Repeatable."
 TARGET = "ssh://[user@]host[:port] or adb:SERIAL: where to measure."
 SHAPE = "Texts x tokens, 1x128 where it fits. Repeatable."
+CONTEXT = "Tokens that a language model reads first, 128 where they fit. Repeatable."
 SWEEP = "Numbers of threads to try besides. Repeatable."
 ESTIMATE = "Emulate nothing; beside a measurement here, tell the estimate's error."
 ADVISE = "Try the project's schemes and modes and name the one to take."
 LIMIT = "p50_ms=50, say; exit 3 when it is exceeded. Repeatable."
 
-OF_MEASUREMENTS = ("trace", "sweep", "runs", "budget")  # nothing else has a use for them
+OF_MEASUREMENTS = ("trace", "sweep", "runs", "budget", "context")  # nothing else has a use for them
 
 
 class ShapeType(ShapeBase):
@@ -70,6 +71,7 @@ POSITIVE = click.IntRange(min=1)
     metavar="1x128",
     help=SHAPE,
 )
+@click.option("--context", type=POSITIVE, multiple=True, metavar="N", help=CONTEXT)
 @click.option("--threads", type=POSITIVE, default=1, show_default=True)
 @click.option("--sweep", type=POSITIVE, multiple=True, metavar="N", help=SWEEP)
 @click.option("--runs", type=POSITIVE, help="Timed runs a shape; as many as the median needs.")
@@ -172,6 +174,7 @@ def make_study(bundle: Path, config: Config, options: dict[str, Any]) -> Study:
         devices_folder=config.devices,
         budget_s=options["budget"] or BUDGET_S,
         shapes=options["shapes"] or None,
+        contexts=options["context"] or None,
         **{
             key: options[key]
             for key in ("target", "keep", "estimate", "threads", "runs", "adapter", "sweep")

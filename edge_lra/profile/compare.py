@@ -11,13 +11,13 @@ from edge_lra.profile.doubts import doubts
 from edge_lra.profile.plan import Plan, Session
 from edge_lra.profile.result import (
     RESAMPLES,
-    STEP,
     Decoding,
     Measurement,
     Ratio,
     Shape,
     Timing,
-    name_context,
+    decoding_of,
+    timings_of,
 )
 from edge_lra.transport.base import Transport
 
@@ -43,10 +43,9 @@ def compare(
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two bundles in turns: the timings of each, ratios, and what is doubtful."""
+    """Two bundles in turns: what was taken of each, ratios, and what is doubtful."""
 
-    timings: tuple[tuple[Timing, ...], tuple[Timing, ...]]
-    decoding: tuple[tuple[Decoding, ...], tuple[Decoding, ...]]
+    taken: tuple[tuple[Timing | Decoding, ...], ...]
     ratios: tuple[Ratio, ...]
     warnings: tuple[str, ...]
     complete: bool
@@ -56,12 +55,12 @@ class Comparison:
         return [
             replace(
                 one,
-                timings=timings,
-                decoding=decoding,
+                timings=timings_of(taken),
+                decoding=decoding_of(taken),
                 warnings=(*one.warnings, *self.warnings),
                 complete=one.complete and self.complete,
             )
-            for one, timings, decoding in zip(found, self.timings, self.decoding, strict=True)
+            for one, taken in zip(found, self.taken, strict=True)
         ]
 
 
@@ -77,34 +76,18 @@ def compare_on(
         EdgeError: not even the first shape could be measured.
     """
     session = Session(transport, progress)
-    timings: tuple[list[Timing], list[Timing]] = ([], [])
-    decoding: tuple[list[Decoding], list[Decoding]] = ([], [])
+    taken: tuple[list[Timing | Decoding], ...] = ([], [])
     ratios = []
-    for index, shape in enumerate(plan.shapes):
-        request = plan.request("measure", places, shape)
-        name = f"{shape[0]}x{shape[1]} in turns"
+    for index, part in enumerate(plan.parts):
+        request = plan.request("measure", places, part.shape, part.context)
+        name = f"{part.name} in turns"
         answer = transport.run(request) if index == 0 else session.ask(name, request)
         if answer is None:
             continue
         ours, theirs = answer["latencies_ms"]
-        for rows, values in zip(timings, (ours, theirs), strict=True):
-            rows.append(Timing(shape, tuple(values)))
-        ratios.append(compare(shape, ours, theirs))
-        session.warnings += doubts(timings[0][-1], answer, plan.runs is None)
-    for context in plan.contexts:
-        request = plan.request("measure", places, STEP, context)
-        answer = session.ask(f"a token {name_context(context)} in turns", request)
-        if answer is None:
-            continue
-        ours, theirs = answer["latencies_ms"]
-        for tokens, values in zip(decoding, (ours, theirs), strict=True):
-            tokens.append(Decoding(context, tuple(values)))
-        ratios.append(compare(STEP, ours, theirs, context))
-        session.warnings += doubts(decoding[0][-1], answer, plan.runs is None)
-    return Comparison(
-        (tuple(timings[0]), tuple(timings[1])),
-        (tuple(decoding[0]), tuple(decoding[1])),
-        tuple(ratios),
-        tuple(session.warnings),
-        session.complete,
-    )
+        for rows, values in zip(taken, (ours, theirs), strict=True):
+            rows.append(part.take(values))
+        ratios.append(compare(part.shape, ours, theirs, part.context))
+        session.warnings += doubts(taken[0][-1], answer, plan.runs is None)
+    rows_of = tuple(tuple(rows) for rows in taken)
+    return Comparison(rows_of, tuple(ratios), tuple(session.warnings), session.complete)

@@ -19,7 +19,9 @@ from edge_lra.profile.doubts import doubts
 from edge_lra.profile.memory import as_the_system_saw, read_memory
 from edge_lra.profile.plan import BUDGET_S, WARMUP, Plan, Session
 from edge_lra.profile.result import (
+    STEP,
     Entry,
+    KeysAndValues,
     Layer,
     Measurement,
     Memory,
@@ -29,8 +31,10 @@ from edge_lra.profile.result import (
     Shape,
     Span,
     Start,
+    Step,
     Threads,
-    Timing,
+    decoding_of,
+    timings_of,
 )
 from edge_lra.transport.base import Host, Transport
 from edge_lra.transport.local import Local
@@ -51,8 +55,12 @@ def measure(
     transport: Transport | None = None,
     sweep: Sequence[int] = (),
     progress: Callable[[str], None] = lambda stage: None,
+    contexts: Sequence[int] | None = None,
 ) -> Profile:
     """Measure latency, starting, memory, operators and layers of a bundle.
+
+    A language model's latencies are of prompts of the shapes, and of its next token behind each
+    context.
 
     Args:
         bundle: the bundle's folder.
@@ -60,7 +68,7 @@ def measure(
         threads: threads within an operator.
         runs: timed runs a shape; None for as many as it takes until the 95 % interval of the
             median lies within 1 % of it.
-        budget_s: for the timed runs of all shapes, where runs is None.
+        budget_s: for the timed runs of all shapes and contexts, where runs is None.
         warmup: runs before them, not counted.
         against: another bundle, run in turns with the first in one process; loading and memory
             of each are taken in a process of its own.
@@ -68,6 +76,8 @@ def measure(
         transport: the way to the device; None for this machine.
         sweep: numbers of threads to try with the first shape.
         progress: called with the name of each stage as it begins.
+        contexts: tokens that a language model reads before its next ones are timed; None for 128,
+            or for as many as fit.
 
     Raises:
         EdgeError: a bundle is missing or damaged, or a number makes no sense.
@@ -81,9 +91,10 @@ def measure(
         warmup,
         adapter,
         tuple(sweep),
+        tuple(default_contexts(paths) if contexts is None else contexts),
     )
     for path in paths:
-        check_bundle(path, plan.shapes)
+        check_bundle(path, plan.shapes, plan.contexts)
     way = transport or Local()
     try:
         host = way.probe()
@@ -151,22 +162,41 @@ def default_shapes(bundles: Sequence[Path]) -> tuple[Shape, ...]:
     return ((1, min(TOKENS, *map(_longest, bundles))),)
 
 
+def default_contexts(bundles: Sequence[Path]) -> tuple[int, ...]:
+    """Return 128 tokens, or as many as fit every bundle; none unless all generate."""
+    if not all(load_manifest(bundle).get("decoder") for bundle in bundles):
+        return ()
+    return (max(1, min(TOKENS, *(_longest(bundle) - 1 for bundle in bundles))),)
+
+
 def _longest(path: Path) -> int:
     return int(load_manifest(path).get("max_length") or sys.maxsize)
 
 
-def check_bundle(path: Path, shapes: Sequence[Shape]) -> None:
-    """Check a bundle's files, and that the shapes fit it.
+def check_bundle(path: Path, shapes: Sequence[Shape], contexts: Sequence[int] = ()) -> None:
+    """Check a bundle's files, and that the shapes and contexts fit it.
 
     Raises:
         EdgeError: they do not.
     """
-    check_files(path, load_manifest(path), "once")
+    manifest = load_manifest(path)
+    check_files(path, manifest, "once")
     longest = _longest(path)
     for batch, tokens in shapes:
         if batch < 1 or not 1 <= tokens <= longest:
             raise EdgeError(
                 f"shape: found {batch}x{tokens}, expected at least 1 text of 1 to {longest} tokens"
+            )
+    if contexts and not manifest.get("decoder"):
+        raise EdgeError(
+            f"context: found {contexts[0]} for {path}, whose task is {manifest['task']}, expected "
+            "a bundle that generates text; leave it out"
+        )
+    for context in contexts:
+        if not 1 <= context < longest:
+            raise EdgeError(
+                f"context: found {context}, expected 1 to {longest - 1} tokens, which leaves room "
+                "for the next"
             )
 
 
@@ -202,15 +232,16 @@ def measure_on(
     host = host or transport.probe()
     check_threads(plan, host, transport.target)
     session = Session(transport, progress)
-    found = _run_shapes(session, place, plan)
+    found = _run_parts(session, place, plan)
     first = plan.shapes[0]
     start = _read_start(session.ask("cold start", plan.request("cold", [place], first)), found[0])
     nodes = session.ask("operators", plan.request("operators", [place], first)) or {}
+    step = _read_step(session, place, plan)
     memory = _read_memory(session, place, plan, found)
     sweep = _sweep(session, place, plan)
-    timings = tuple(Timing(a["shape"], tuple(a["latencies_ms"][0])) for a in found)
-    for timing, answer in zip(timings, found, strict=True):
-        session.warnings += doubts(timing, answer, plan.runs is None)
+    taken = [answer["part"].take(answer["latencies_ms"][0]) for answer in found]
+    for one, answer in zip(taken, found, strict=True):
+        session.warnings += doubts(one, answer, plan.runs is None)
     if bundle is not None and memory.shape is not None:
         planned = planned_peak_mib(bundle, memory.shape, plan.adapter)
         memory = replace(memory, planned_activations_mib=planned)
@@ -220,15 +251,34 @@ def measure_on(
         threads=plan.threads,
         start=start,
         memory=memory,
-        timings=timings,
-        operators=tuple(Operator(**row) for row in nodes.get("operators", ())),
-        layers=tuple(Layer(**row) for row in nodes.get("layers", ())),
-        spans=tuple(Span(**row) for row in nodes.get("spans", ())),
-        switch_ms=found[0]["switch_ms"],
+        timings=timings_of(taken),
+        **_read_nodes(nodes),
+        switch_ms=next((a["switch_ms"] for a in found if a["switch_ms"] is not None), None),
         sweep=sweep,
         warnings=tuple(session.warnings),
         complete=session.complete,
+        decoding=decoding_of(taken),
+        step=step,
     )
+
+
+def _read_nodes(nodes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an answer to "operators" as the fields of a result."""
+    return {
+        "operators": tuple(Operator(**row) for row in nodes.get("operators", ())),
+        "layers": tuple(Layer(**row) for row in nodes.get("layers", ())),
+        "spans": tuple(Span(**row) for row in nodes.get("spans", ())),
+    }
+
+
+def _read_step(session: Session, place: str, plan: Plan) -> Step | None:
+    """Return where the time of a token goes, at the first context."""
+    context = plan.first_context
+    if context is None:
+        return None
+    request = plan.request("operators", [place], STEP, context)
+    nodes = session.ask("operators of a token", request)
+    return None if nodes is None else Step(context, **_read_nodes(nodes))
 
 
 def check_threads(plan: Plan, host: Host, target: str) -> None:
@@ -244,19 +294,23 @@ def check_threads(plan: Plan, host: Host, target: str) -> None:
             )
 
 
-def _run_shapes(session: Session, place: str, plan: Plan) -> list[dict[str, Any]]:
-    """Return the answers of the shapes that could be measured; the first has to be."""
+def _run_parts(session: Session, place: str, plan: Plan) -> list[dict[str, Any]]:
+    """Return the answers of the parts that could be measured; the first has to be.
+
+    The switch of adapters is timed with the first part, of a language model with its first token.
+    """
     found = []
-    for index, shape in enumerate(plan.shapes):
-        name = f"{shape[0]}x{shape[1]}"
-        request = plan.request("measure", [place], shape) | {"switch": index == 0}
+    switched = len(plan.shapes) if plan.contexts else 0
+    for index, part in enumerate(plan.parts):
+        request = plan.request("measure", [place], part.shape, part.context)
+        request["switch"] = index == switched
         if index == 0:
-            session.progress(name)
+            session.progress(part.name)
             answer: dict[str, Any] | None = session.transport.run(request)
         else:
-            answer = session.ask(name, request)
+            answer = session.ask(part.name, request)
         if answer is not None:
-            found.append(answer | {"shape": shape})
+            found.append(answer | {"part": part})
     return found
 
 
@@ -271,13 +325,27 @@ def _read_start(cold: Mapping[str, Any] | None, warm: Mapping[str, Any]) -> Star
 def _read_memory(
     session: Session, place: str, plan: Plan, found: Sequence[Mapping[str, Any]]
 ) -> Memory:
-    """Return the memory of the shape that took most, with its parts."""
+    """Return the memory of the part that took most, with its parts."""
     unpacked = session.ask("memory by part", plan.request("unpacked", [place], plan.shapes[0]))
     largest = max(found, key=lambda answer: float(answer["memory"]["peak_rss_mib"]))
     memory, doubt = read_memory(largest["memory"], (unpacked or {}).get("anonymous_mib"))
     session.warnings += doubt
     memory = as_the_system_saw(memory, largest.get("process_mib"))
-    return replace(memory, shape=largest["shape"])
+    part = largest["part"]
+    shape = part.shape if part.context is None else (1, part.context)
+    return replace(memory, shape=shape, context=part.context, caches=_read_caches(found))
+
+
+def _read_caches(found: Sequence[Mapping[str, Any]]) -> tuple[KeysAndValues, ...]:
+    return tuple(
+        KeysAndValues(
+            answer["part"].context,
+            answer["cache"]["bytes"] / 2**20,
+            answer["cache"]["reserved_bytes"] / 2**20,
+        )
+        for answer in found
+        if answer.get("cache")
+    )
 
 
 def _sweep(session: Session, place: str, plan: Plan) -> tuple[Threads, ...]:
@@ -285,9 +353,8 @@ def _sweep(session: Session, place: str, plan: Plan) -> tuple[Threads, ...]:
         return ()
     # The threads of the latencies above come first: they are what others are compared with.
     plan = replace(plan, sweep=(plan.threads, *(n for n in plan.sweep if n != plan.threads)))
-    request = plan.request("sweep", [place], plan.shapes[0]) | {"sweep": list(plan.sweep)}
-    answer = session.ask("threads", request) or {"p50_ms": ()}
-    return tuple(
-        Threads(threads, p50_ms)
-        for threads, p50_ms in zip(plan.sweep, answer["p50_ms"], strict=False)
-    )
+    request = plan.request("sweep", [place], plan.shapes[0], plan.first_context)
+    answer = session.ask("threads", request | {"sweep": list(plan.sweep)}) or {"p50_ms": ()}
+    tokens_ms = answer.get("decode_ms") or [None] * len(answer["p50_ms"])
+    rows = zip(plan.sweep, answer["p50_ms"], tokens_ms, strict=False)
+    return tuple(Threads(*row) for row in rows)

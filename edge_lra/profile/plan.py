@@ -7,13 +7,32 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edge_lra.errors import EdgeError
-from edge_lra.profile.result import Shape
+from edge_lra.profile.result import STEP, Decoding, Shape, Timing, name_run
 from edge_lra.transport.base import Transport
 from edge_lra.transport.process import NotAnswered
 
 BUDGET_S = 20.0
 WARMUP = 5
 MAX_FAILURES = 2  # in a row; then the target is taken for gone
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one process measures: runs of a shape, or of the token behind a context."""
+
+    shape: Shape
+    context: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What is run."""
+        return name_run(self.shape, self.context)
+
+    def take(self, latencies_ms: Sequence[float]) -> Timing | Decoding:
+        """Return its latencies as a result."""
+        if self.context is None:
+            return Timing(self.shape, tuple(latencies_ms))
+        return Decoding(self.context, tuple(latencies_ms))
 
 
 @dataclass(frozen=True)
@@ -55,6 +74,17 @@ class Plan:
         if not self.shapes:
             raise EdgeError("shape: found none, expected at least one such as 1x128")
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The shapes, then the contexts."""
+        contexts = (Part(STEP, context) for context in self.contexts)
+        return (*map(Part, self.shapes), *contexts)
+
+    @property
+    def first_context(self) -> int | None:
+        """The context of what is taken once; None where nothing generates."""
+        return self.contexts[0] if self.contexts else None
+
     def shortened(self, runs: int) -> Plan:
         """Return a plan of so many runs at most."""
         return replace(self, runs=min(self.runs or runs, runs))
@@ -63,18 +93,17 @@ class Plan:
         self, what: str, places: Sequence[str], shape: Shape, context: int | None = None
     ) -> dict[str, Any]:
         """Return a request to the agent; the budget is shared by shapes and contexts."""
-        asked = {} if context is None else {"context": context}
+        only = {} if context is None else {"context": context}
         return {
             "what": what,
             "bundles": list(places),
             "shape": list(shape),
             "threads": self.threads,
             "runs": self.runs,
-            "budget_s": self.budget_s / (len(self.shapes) + len(self.contexts)),
+            "budget_s": self.budget_s / len(self.parts),
             "warmup": self.warmup,
             "adapter": self.adapter,
-            **asked,
-        }
+        } | only
 
 
 @dataclass

@@ -6,7 +6,7 @@ The three never share a field: a number in `Measurement` was taken on the host i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -60,7 +60,7 @@ class Timing(Latencies):
     @property
     def name(self) -> str:
         """The shape as `1x128`."""
-        return f"{self.shape[0]}x{self.shape[1]}"
+        return name_run(self.shape)
 
     @property
     def texts_per_s(self) -> float:
@@ -99,7 +99,7 @@ class Decoding(Latencies):
     @property
     def name(self) -> str:
         """How long the context was."""
-        return name_context(self.context)
+        return name_run(STEP, self.context)
 
     @property
     def tokens_per_s(self) -> float:
@@ -115,9 +115,19 @@ class Decoding(Latencies):
         )
 
 
-def name_context(context: int) -> str:
-    """Return `after 128`: where a token was generated."""
-    return f"after {context}"
+def name_run(shape: Shape, context: int | None = None) -> str:
+    """Return `1x128`; of a token, behind how many it was generated."""
+    return f"{shape[0]}x{shape[1]}" if context is None else f"token after {context}"
+
+
+def timings_of(taken: Iterable[Latencies]) -> tuple[Timing, ...]:
+    """Return the latencies of shapes."""
+    return tuple(one for one in taken if isinstance(one, Timing))
+
+
+def decoding_of(taken: Iterable[Latencies]) -> tuple[Decoding, ...]:
+    """Return the latencies of tokens."""
+    return tuple(one for one in taken if isinstance(one, Decoding))
 
 
 @dataclass(frozen=True)
@@ -251,7 +261,7 @@ class Step:
     @property
     def name(self) -> str:
         """Where the token was generated."""
-        return name_context(self.context)
+        return name_run(STEP, self.context)
 
 
 @dataclass(frozen=True)
@@ -424,10 +434,8 @@ class Ratio:
 
     @property
     def name(self) -> str:
-        """What both ran: 1x128, or a token after 128."""
-        if self.context is not None:
-            return f"a token {name_context(self.context)}"
-        return f"{self.shape[0]}x{self.shape[1]}"
+        """What both ran."""
+        return name_run(self.shape, self.context)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from edge_lra.device import HOST, Device, load_device, matches
 from edge_lra.errors import EdgeError
 from edge_lra.profile.measure import (
     check_bundle,
+    default_contexts,
     default_shapes,
     describe_bundle,
     measure,
@@ -36,7 +37,7 @@ class Study:
         keep: whether what is brought to the target stays there.
         estimate: no emulation; this machine is estimated beside its measurement, which tells the
             error of the method.
-        shapes, threads, runs, budget_s, warmup, adapter, sweep: as `measure` takes them.
+        shapes, threads, runs, budget_s, warmup, adapter, sweep, contexts: as `measure` takes them.
         devices_folder: the user's own devices.
     """
 
@@ -54,6 +55,7 @@ class Study:
     adapter: str | None = None
     sweep: tuple[int, ...] = ()
     devices_folder: Path | None = None
+    contexts: tuple[int, ...] | None = None
 
     @property
     def bundles(self) -> tuple[Path, ...]:
@@ -96,10 +98,11 @@ def run_study(
     if twice := [name for name in names if names.count(name) > 1]:
         raise EdgeError(f"--device: found {twice[0]} twice, expected each once")
     shapes = tuple(study.shapes) if study.shapes else default_shapes(study.bundles)
-    study = replace(study, shapes=shapes)
+    contexts = study.contexts or default_contexts(study.bundles)
+    study = replace(study, shapes=shapes, contexts=contexts)
     Plan(shapes, study.threads, study.runs, study.budget_s, study.warmup, study.adapter)
     for path in study.bundles:
-        check_bundle(path, shapes)
+        check_bundle(path, shapes, contexts)
     if study.target is not None:
         way = open_target(study.target, study.keep, progress)
         return _on_target(study, devices[0] if devices else None, way, stage)
@@ -227,6 +230,7 @@ def _measure(study: Study, way: Transport | None, stage: Stage) -> Profile:
         transport=way,
         sweep=study.sweep,
         progress=stage,
+        contexts=study.contexts,
     )
 
 

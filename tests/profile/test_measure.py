@@ -180,7 +180,7 @@ def test_a_target_that_never_answers_is_an_error(bundle: Path) -> None:
 def test_a_comparison_keeps_the_shapes_it_has(bundle: Path) -> None:
     kept = compare_on(Dropping(drops_at=2), (str(bundle), str(bundle)), PLAN)
     assert not kept.complete and [ratio.shape for ratio in kept.ratios] == [(1, 8)]
-    assert [len(timings) for timings in kept.timings] == [1, 1]
+    assert [len(taken) for taken in kept.taken] == [1, 1]
     assert "2x30 in turns is missing: board" in kept.warnings[0]
 
 

@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from edge_lra.profile.report.series import Histogram, histogram, thin
-from edge_lra.profile.report.words import count, name_shape, number
-from edge_lra.profile.result import Memory, Ratio, Timing
+from edge_lra.profile.report.words import count, number
+from edge_lra.profile.result import Latencies, Memory, Ratio
 
 BINS = 36
 BEYOND = 88.0  # percent of the width where the bins end, if there is one beyond them
@@ -23,14 +23,14 @@ FREE = 65.0  # percent of the width that leaves room for a label beside it
 PLOT = 130  # pixels of a plot without its letters
 
 
-def latency(timing: Timing) -> str:
+def latency(timing: Latencies) -> str:
     """Return runs by latency, with the median's interval, p95 and p99."""
     shown = histogram(timing, BINS)
     width = BEYOND if shown.above else 100.0
     lines = [(f"p{percent}", timing.percentile_ms(percent)) for percent in (50, 95, 99)]
     lines = [(name, value) for name, value in lines if value <= shown.high_ms]
     top = ROW * len(lines) + 6
-    title = f"{len(timing.latencies_ms)} runs of {name_shape(timing.shape)} by latency"
+    title = f"{len(timing.latencies_ms)} runs of {timing.name} by latency"
     chart = _chart(top + PLOT + ROW + 4, title)
     low, high = (_place(value, shown, width) for value in timing.interval_ms(50))
     _rect(chart, "band", low, top, max(high - low, 0.3), PLOT, "95 % interval of p50")

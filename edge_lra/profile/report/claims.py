@@ -95,8 +95,9 @@ def side_by_side(entries: Sequence[Entry]) -> Table:
 def _ways(entry: Entry) -> Iterator[Cells]:
     if entry.measured:
         found = entry.measured
-        shapes = [name_shape(timing.shape) for timing in found.timings]
-        medians = [number(timing.percentile_ms(50)) for timing in found.timings]
+        taken = (*found.timings, *found.decoding)
+        shapes = [one.name for one in taken]
+        medians = [number(one.percentile_ms(50)) for one in taken]
         yield "measured", shapes, medians, f"{found.memory.peak_rss_mib:.1f}"
     if entry.emulated:
         yield "executed", [], ["passed" if entry.emulated.passed else "FAILED"], ""

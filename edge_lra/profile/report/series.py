@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_lra.profile.report.words import count, number
-from edge_lra.profile.result import Measurement, Sample, Start, Timing
+from edge_lra.profile.result import Latencies, Measurement, Sample, Start, Step
 
 INTERPRETER = "interpreter"
 IMPORTS = "imports"
@@ -25,7 +25,7 @@ def start_parts(start: Start) -> dict[str, float]:
     return {INTERPRETER: left, **parts} if left > 0 else parts
 
 
-def layer_operators(measured: Measurement) -> dict[str, dict[str, float]]:
+def layer_operators(measured: Measurement | Step) -> dict[str, dict[str, float]]:
     """Return each layer's milliseconds by operator: its mean, split as in the run that was kept."""
     split: dict[str, dict[str, float]] = {layer.name: {} for layer in measured.layers}
     for span in measured.spans:
@@ -67,7 +67,7 @@ class Histogram:
         return self.low_ms + (self.high_ms - self.low_ms) * place / len(self.counts)
 
 
-def histogram(timing: Timing, bins: int) -> Histogram:
+def histogram(timing: Latencies, bins: int) -> Histogram:
     """Sort runs into bins of one width that a few outliers do not squeeze.
 
     The bins end at the upper outer fence, q3 + 3 IQR (Tukey, 1977), or at p90 where that is

@@ -9,8 +9,16 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_lra.profile.report.series import column, columns, histogram, sparkline
-from edge_lra.profile.report.words import name_shape, number
-from edge_lra.profile.result import Layer, Measurement, Memory, Operator, Threads, Timing
+from edge_lra.profile.report.words import number, throughput, throughput_unit
+from edge_lra.profile.result import (
+    Latencies,
+    Layer,
+    Measurement,
+    Memory,
+    Operator,
+    Step,
+    Threads,
+)
 
 LINE = 48  # columns of a sparkline
 BAR = 8
@@ -34,34 +42,40 @@ def plain(*lines: str, indent: int = 0) -> Text:
     return Text("\n".join(f"{' ' * indent}{line}" for line in lines), overflow="fold")
 
 
-def latency(timings: Sequence[Timing]) -> Table:
-    """Return percentiles by shape, the median with its interval."""
-    headers = ("runs", "p50", "95 % interval", "p90", "p95", "p99", "texts/s")
+def latency(measured: Measurement) -> Table:
+    """Return percentiles by shape, and by context of a language model; the median's interval."""
+    headers = ("runs", "p50", "95 % interval", "p90", "p95", "p99", throughput_unit(measured))
     made = table("Latency, ms", *headers)
-    for timing in timings:
-        low, high = timing.interval_ms(50)
-        made.add_row(
-            name_shape(timing.shape),
-            str(len(timing.latencies_ms)),
-            number(timing.percentile_ms(50)),
-            f"{number(low)} - {number(high)}",
-            *(number(timing.percentile_ms(percent)) for percent in (90, 95, 99)),
-            f"{timing.texts_per_s:.1f}",
-        )
+    for timing in measured.timings:
+        _add_latencies(made, timing, throughput(measured, timing))
+    for decoding in measured.decoding:
+        _add_latencies(made, decoding, decoding.tokens_per_s)
     return made
 
 
-def distribution(timings: Sequence[Timing], blocks: str) -> RenderableType:
-    """Return a line a shape: how many runs took how long, and what lies far above the rest."""
+def _add_latencies(made: Table, taken: Latencies, per_s: float) -> None:
+    low, high = taken.interval_ms(50)
+    made.add_row(
+        taken.name,
+        str(len(taken.latencies_ms)),
+        number(taken.percentile_ms(50)),
+        f"{number(low)} - {number(high)}",
+        *(number(taken.percentile_ms(percent)) for percent in (90, 95, 99)),
+        f"{per_s:.1f}",
+    )
+
+
+def distribution(taken: Sequence[Latencies], blocks: str) -> RenderableType:
+    """Return a line a shape or context: how many runs took how long, and what lies far above the rest."""
     lines = Table.grid(padding=(0, 1))
-    for timing in timings:
+    for timing in taken:
         shown = histogram(timing, LINE // 2)
         bars = "".join(
             " " if value == 0 else blocks[(value * len(blocks) - 1) // max(shown.counts)]
             for value in shown.counts
         )
         lines.add_row(
-            name_shape(timing.shape),
+            timing.name,
             Text(number(shown.low_ms), justify="right"),
             Text(bars, style="green"),
             f"{number(shown.high_ms)} ms",
@@ -94,10 +108,14 @@ def memory(found: Memory) -> RenderableType:
     if found.planned_activations_mib is not None:
         cells["planned activations"] = found.planned_activations_mib
     made = _row("Memory, MiB", {name: f"{value:.1f}" for name, value in cells.items()})
-    if not found.parts_mib:
-        return made
-    parts = ", ".join(f"{name} {value:.1f}" for name, value in found.parts_mib.items())
-    return Group(made, plain(f"Of what the bundle takes: {parts}"))
+    lines = []
+    if found.parts_mib:
+        parts = ", ".join(f"{name} {value:.1f}" for name, value in found.parts_mib.items())
+        lines.append(f"Of what the bundle takes: {parts}")
+    if found.caches:
+        kept = ", ".join(f"{each.context} tokens {each.mib:.1f}" for each in found.caches)
+        lines.append(f"Keys and values: {kept}")
+    return Group(made, plain(*lines)) if lines else made
 
 
 def timeline(found: Memory, blocks: str) -> RenderableType:
@@ -118,16 +136,17 @@ def timeline(found: Memory, blocks: str) -> RenderableType:
     return Group(line, *(marks if legend else []))
 
 
-def where_time_goes(measured: Measurement, block: str, rows: int) -> Table:
-    """Return operators and layers beside each other."""
+def where_time_goes(found: Measurement | Step, block: str, rows: int, of: str = "") -> Table:
+    """Return operators and layers beside each other; `of` says of what, where that is not plain."""
     side = Table.grid(padding=(0, 1, 0, 0))
     parts = []
-    if measured.operators:
-        names = [f"{operator.name} x{operator.nodes}" for operator in measured.operators]
-        parts.append(_shares("Operators", names, measured.operators, block, rows, share=True))
-    if measured.layers:
-        names = [layer.name for layer in measured.layers]
-        parts.append(_shares("Layers", names, measured.layers, block, rows, share=False))
+    title = f"Operators, {of}" if of else "Operators"
+    if found.operators:
+        names = [f"{operator.name} x{operator.nodes}" for operator in found.operators]
+        parts.append(_shares(title, names, found.operators, block, rows, share=True))
+    if found.layers:
+        names = [layer.name for layer in found.layers]
+        parts.append(_shares("Layers", names, found.layers, block, rows, share=False))
     side.add_row(*parts)
     return side
 
@@ -158,13 +177,20 @@ def _shares(
     return made
 
 
-def sweep(found: Sequence[Threads]) -> Text:
+def sweep(found: Sequence[Threads]) -> RenderableType:
     """Return the median by threads, and how much faster than the first, in a line."""
+    lines = [_speeds("Threads", {row.threads: row.p50_ms for row in found})]
+    tokens = {row.threads: row.decode_ms for row in found if row.decode_ms is not None}
+    return Group(*lines, *([_speeds("a token", tokens)] if tokens else []))
+
+
+def _speeds(title: str, medians_ms: Mapping[int, float]) -> Text:
+    first_ms = next(iter(medians_ms.values()))
     parts = [
-        f"{row.threads}: {number(row.p50_ms)} ms ({found[0].p50_ms / row.p50_ms:.2f}x)"
-        for row in found
+        f"{threads}: {number(p50_ms)} ms ({first_ms / p50_ms:.2f}x)"
+        for threads, p50_ms in medians_ms.items()
     ]
-    return Text("Threads  ", style="bold").append("   ".join(parts), style="not bold")
+    return Text(f"{title}  ", style="bold").append("   ".join(parts), style="not bold")
 
 
 def _row(title: str, cells: Mapping[str, str]) -> Table:

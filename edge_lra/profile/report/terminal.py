@@ -70,13 +70,23 @@ def _measured(measured: Measurement, blocks: str, rows: int) -> Iterator[Rendera
         yield Text("Incomplete: the target dropped before everything was taken", style="bold red")
     for warning in measured.warnings:
         yield Text(f"Warning: {warning}", style="bold yellow")
-    if measured.timings:
-        distribution = tables.distribution(measured.timings, blocks)
-        yield Group(tables.latency(measured.timings), Text(), distribution)
+    taken = (*measured.timings, *measured.decoding)
+    if taken:
+        yield Group(tables.latency(measured), Text(), tables.distribution(taken, blocks))
     yield tables.start(measured)
     line = [tables.timeline(measured.memory, blocks)] if measured.memory.samples else []
     yield Group(tables.memory(measured.memory), *line)
-    if measured.operators or measured.layers:
-        yield tables.where_time_goes(measured, blocks[-1], rows)
+    yield from _where_time_goes(measured, blocks[-1], rows)
     if measured.sweep:
         yield tables.sweep(measured.sweep)
+
+
+def _where_time_goes(measured: Measurement, block: str, rows: int) -> Iterator[RenderableType]:
+    """Yield operators and layers; a token's come first, which is where a user waits."""
+    step = measured.step
+    rows = FEW if step else rows
+    if step and (step.operators or step.layers):
+        yield tables.where_time_goes(step, block, rows, step.name)
+    if measured.operators or measured.layers:
+        of = measured.timings[0].name if step and measured.timings else ""
+        yield tables.where_time_goes(measured, block, rows, of)

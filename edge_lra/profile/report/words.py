@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge_lra.device import HOST
-from edge_lra.profile.result import Emulation, Entry, Estimate, Measurement, Ratio, Shape
+from edge_lra.profile.result import (
+    Emulation,
+    Entry,
+    Estimate,
+    Measurement,
+    Ratio,
+    Shape,
+    Timing,
+    name_run,
+)
 
 NAMED = 3  # unequal products; JSON names all
 NO_TIMES = "no times: an emulator's say nothing"
@@ -13,7 +22,22 @@ NO_TIMES = "no times: an emulator's say nothing"
 
 def name_shape(shape: Shape) -> str:
     """Return `1x128`."""
-    return f"{shape[0]}x{shape[1]}"
+    return name_run(shape)
+
+
+def throughput(measured: Measurement, timing: Timing) -> float:
+    """Return texts a second; of a language model's prompts, tokens a second."""
+    return timing.tokens_per_s if is_generating(measured) else timing.texts_per_s
+
+
+def throughput_unit(measured: Measurement) -> str:
+    """Return the unit of `throughput`."""
+    return "tokens/s" if is_generating(measured) else "texts/s"
+
+
+def is_generating(measured: Measurement) -> bool:
+    """Say whether a language model was measured: its shapes are prompts."""
+    return bool(measured.decoding or measured.step)
 
 
 def number(value: float) -> str:
@@ -150,7 +174,7 @@ def comparison(ratio: Ratio, first: str, second: str) -> str:
     """Return a sentence on two bundles that ran in turns."""
     said = compare(ratio)
     interval = f"{said.low:.3f} to {said.high:.3f}"
-    shape = name_shape(ratio.shape)
+    shape = ratio.name
     if said.verdict == "as fast as":
         return (
             f"{shape} at p50: {first} and {second} cannot be told apart "
