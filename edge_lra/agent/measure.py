@@ -5,9 +5,9 @@ switch (whether to time choosing another adapter), and of language models contex
 prompts of the shape, or how many tokens to read first, when each run gives the next one.
 
 Answer: latencies_ms by bundle and run; adapters by bundle; imports_s, load_s, first_run_ms;
-memory; switch_ms or null; cache, of the first bundle, with bytes that the context's keys and
-values fill and reserved_bytes, or null without a context; clocks before and after the timed runs;
-busy, the part of their time that the calling thread had a core (null with pauses between runs).
+memory; switch_ms or null; cache, of the first bundle: bytes that keys and values fill and
+reserved_bytes, null for other models; clocks before and after the timed runs; busy, the part of
+their time that the calling thread had a core (null with pauses between runs).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class Work(Protocol):
         """Return what choosing another adapter costs; None where there is none to choose."""
         ...
 
-    def cache(self) -> dict[str, Any] | None:
+    def cache(self) -> dict[str, int] | None:
         """Return the size of keys and values; None where none are kept."""
         ...
 
@@ -119,8 +119,10 @@ class Prompts:
         assert self._cache is not None
         return measure_switch_of_cache(self._generator, self._cache)
 
-    def cache(self) -> None:
-        """Return None: how long a prompt's cache grows is another question."""
+    def cache(self) -> dict[str, int]:
+        """Return the bytes that the prompts fill, and those set aside."""
+        assert self._cache is not None
+        return _sizes(self._cache)
 
 
 class NextToken:
@@ -159,11 +161,15 @@ class NextToken:
         assert self._cache is not None
         return measure_switch_of_cache(self._generator, self._cache)
 
-    def cache(self) -> dict[str, Any]:
-        """Return the bytes that the context's tokens fill, and those set aside."""
+    def cache(self) -> dict[str, int]:
+        """Return the bytes that the context and its next token fill, and those set aside."""
         assert self._cache is not None
-        size = self._cache.size
-        return {"bytes": size * self._context // self._cache.capacity, "reserved_bytes": size}
+        return _sizes(self._cache)
+
+
+def _sizes(cache: Cache) -> dict[str, int]:
+    places = cache.rows * cache.capacity
+    return {"bytes": cache.size * sum(cache.lengths) // places, "reserved_bytes": cache.size}
 
 
 def _ids(generator: Generator, shape: Shape) -> np.ndarray:

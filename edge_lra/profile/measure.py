@@ -328,7 +328,9 @@ def _read_memory(
     """Return the memory of the part that took most, with its parts."""
     unpacked = session.ask("memory by part", plan.request("unpacked", [place], plan.shapes[0]))
     largest = max(found, key=lambda answer: float(answer["memory"]["peak_rss_mib"]))
-    memory, doubt = read_memory(largest["memory"], (unpacked or {}).get("anonymous_mib"))
+    unpacked_mib = (unpacked or {}).get("anonymous_mib")
+    cache_mib = (largest.get("cache") or {}).get("bytes", 0) / 2**20
+    memory, doubt = read_memory(largest["memory"], unpacked_mib, cache_mib)
     session.warnings += doubt
     memory = as_the_system_saw(memory, largest.get("process_mib"))
     part = largest["part"]
@@ -344,7 +346,7 @@ def _read_caches(found: Sequence[Mapping[str, Any]]) -> tuple[KeysAndValues, ...
             answer["cache"]["reserved_bytes"] / 2**20,
         )
         for answer in found
-        if answer.get("cache")
+        if answer["part"].context is not None and answer.get("cache")
     )
 
 

@@ -13,13 +13,14 @@ PACKED = "memory by part: prepacked copies could not be told apart and count as 
 
 
 def read_memory(
-    found: Mapping[str, Any], unpacked_mib: float | None
+    found: Mapping[str, Any], unpacked_mib: float | None, cache_mib: float = 0.0
 ) -> tuple[Memory, tuple[str, ...]]:
     """Return the memory of an answer to "measure", and what could not be told.
 
     Args:
         found: its `memory`.
         unpacked_mib: anonymous memory that a load without prepacking takes; None if unknown.
+        cache_mib: that keys and values fill.
     """
     samples = tuple(Sample(*row) for row in found["samples"])
     marks = tuple(Mark(*row) for row in found["marks"])
@@ -27,7 +28,7 @@ def read_memory(
     # Linux counts pages by processor and adds them up now and then: a sample may be ahead.
     peak_mib = max(float(found["peak_rss_mib"]), *(sample.rss_mib for sample in samples))
     model_mib = max(0.0, peak_mib - imports_mib)
-    parts, doubt = split_parts(model_mib, found["split"], unpacked_mib)
+    parts, doubt = split_parts(model_mib, found["split"], unpacked_mib, cache_mib)
     memory = Memory(
         peak_rss_mib=peak_mib,
         steady_rss_mib=samples[-1].rss_mib,
@@ -59,21 +60,25 @@ def as_the_system_saw(memory: Memory, process_mib: Mapping[str, float | None] | 
 
 
 def split_parts(
-    model_mib: float, split: Mapping[str, float] | None, unpacked_mib: float | None
+    model_mib: float,
+    split: Mapping[str, float] | None,
+    unpacked_mib: float | None,
+    cache_mib: float = 0.0,
 ) -> tuple[dict[str, float], tuple[str, ...]]:
     """Split a bundle's share; the parts sum to it.
 
     mapped weights: resident pages of the bundle's files.
     library code: other pages of files that became resident after the imports: kernels in use.
     prepacked copies: what loading took in anonymous memory above a load without prepacking.
-    arena: anonymous memory that the runs added: activations and kernels' scratch buffers, in
+    keys and values: of a language model's cache, as far as tokens fill it.
+    arena: other anonymous memory that the runs added: activations and kernels' scratch buffers, in
         onnxruntime's arena or beside it, which the system does not tell apart.
     other: the session's graph, and what a load or a run gave back before the end.
 
     Args:
         model_mib: the share.
         split: the agent's; None where the system does not tell.
-        unpacked_mib: as in `read_memory`.
+        unpacked_mib, cache_mib: as in `read_memory`.
     """
     if split is None:
         return {"other": model_mib}, (UNTOLD,)
@@ -82,7 +87,9 @@ def split_parts(
     wanted = {"mapped weights": split["mapped_mib"], "library code": files - split["mapped_mib"]}
     if unpacked_mib is not None:
         wanted["prepacked copies"] = min(grown, grown - unpacked_mib)
-    wanted["arena"] = split["ended_anonymous_mib"] - split["loaded_anonymous_mib"]
+    if cache_mib:
+        wanted["keys and values"] = cache_mib
+    wanted["arena"] = split["ended_anonymous_mib"] - split["loaded_anonymous_mib"] - cache_mib
     parts, left = {}, model_mib
     for name, mib in wanted.items():
         parts[name] = min(max(0.0, mib), left)

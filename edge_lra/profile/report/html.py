@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_lra.profile.report import charts, series, words
-from edge_lra.profile.result import Entry, Measurement, Profile, Shape
+from edge_lra.profile.result import Entry, Measurement, Profile
 from edge_lra.whole_files import check_target, write_whole
 
 PAGE = Path(__file__).with_name("page")
@@ -76,35 +76,36 @@ def kinds(names: Iterable[str]) -> dict[str, str]:
 
 
 def compared(profile: Profile) -> dict[str, list[dict[str, Any]]]:
-    """Return by shape what entries have of it: a median, or an estimate's range."""
-    rows: dict[str, list[dict[str, Any]]] = {}
-    for shape in _shapes(profile):
-        name = words.name_shape(shape)
-        rows[name] = []
+    """Return by shape, or context, what entries have of it: a median, or an estimate's range."""
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in _names(profile)}
+    for name, found in rows.items():
         for entry in profile.entries:
-            rows[name].extend(_latencies(entry, shape))
+            found.extend(_latencies(entry, name))
     return rows
 
 
-def _shapes(profile: Profile) -> list[Shape]:
-    found: dict[Shape, None] = {}
+def _names(profile: Profile) -> list[str]:
+    """Return what was run or estimated, by name: shapes, then contexts."""
+    shapes: dict[str, None] = {}
+    contexts: dict[str, None] = {}
     for entry in profile.entries:
         if entry.measured:
-            found |= dict.fromkeys(timing.shape for timing in entry.measured.timings)
+            shapes |= dict.fromkeys(timing.name for timing in entry.measured.timings)
+            contexts |= dict.fromkeys(decoding.name for decoding in entry.measured.decoding)
         if entry.estimated:
-            found |= dict.fromkeys(shape.shape for shape in entry.estimated.shapes)
-    return list(found)
+            shapes |= dict.fromkeys(words.name_shape(each.shape) for each in entry.estimated.shapes)
+    return [*shapes, *contexts]
 
 
-def _latencies(entry: Entry, shape: Shape) -> Iterable[dict[str, Any]]:
+def _latencies(entry: Entry, name: str) -> Iterable[dict[str, Any]]:
     if entry.measured:
-        for timing in entry.measured.timings:
-            if timing.shape == shape:
-                value = timing.percentile_ms(50)
+        for taken in (*entry.measured.timings, *entry.measured.decoding):
+            if taken.name == name:
+                value = taken.percentile_ms(50)
                 yield {"entry": entry, "how": "measured", "value": value, "most": value}
     if entry.estimated:
         for item in entry.estimated.shapes:
-            if item.shape == shape:
+            if words.name_shape(item.shape) == name:
                 yield {"entry": entry, "how": "estimate", "value": item, "most": item.high_ms}
 
 

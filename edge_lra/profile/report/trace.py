@@ -68,10 +68,13 @@ def _process(entry: Entry, pid: int) -> Iterator[Event]:
         yield _name("thread_name", pid, tid, name)
     yield from _start(found, pid)
     yield from _memory(found, pid)
+    begin = max(_imported_us(found) + _lasted_us(found), _start_us(found)) + GAP_US
     if found.spans:
         shape = name_shape(found.timings[0].shape) if found.timings else "one run"
-        begin = max(_imported_us(found) + _lasted_us(found), _start_us(found)) + GAP_US
         yield from _run(found.spans, shape, begin, pid)
+    if found.step and found.step.spans:
+        begin = _end_us(found.spans, begin) + GAP_US
+        yield from _run(found.step.spans, found.step.name, begin, pid)
 
 
 def _name(kind: str, pid: int, tid: int, name: str) -> Event:
@@ -162,6 +165,10 @@ def in_turn(spans: Sequence[Span]) -> list[Piece]:
         piece.depth = len(around)
         around.append(piece)
     return pieces
+
+
+def _end_us(spans: Sequence[Span], begin: float) -> float:
+    return max((begin + span.start_us + span.duration_us for span in spans), default=begin)
 
 
 def _run(spans: Sequence[Span], shape: str, begin: float, pid: int) -> Iterator[Event]:
