@@ -129,9 +129,17 @@ def check_known(study: Study, limits: Mapping[str, float]) -> None:
     Raises:
         EdgeError: names the limit.
     """
-    from edge_lra.profile.result import ESTIMATED_LIMITS
+    from edge_lra.bundle import load_manifest
+    from edge_lra.profile.result import ESTIMATED_LIMITS, GENERATING
     from edge_lra.profile.study import is_measured
 
+    for path in study.bundles:
+        silent = [] if load_manifest(path).get("decoder") else [n for n in limits if n in GENERATING]
+        if silent:
+            raise EdgeError(
+                f"limit {silent[0]}: found {path}, which generates no text, expected a language "
+                "model's bundle; leave it out"
+            )
     odd = [name for name in limits if name not in ESTIMATED_LIMITS]
     if odd and not is_measured(study):
         raise EdgeError(

@@ -10,7 +10,7 @@ from typing import Any
 
 from edge_lra.errors import EdgeError, FidelityError
 from edge_lra.inputs import ExportRequest, Progress, read_inputs
-from edge_lra.profile.result import Entry
+from edge_lra.profile.result import Entry, Layer, Measurement
 from edge_lra.quantize import SCHEMES
 
 NEAR = 1.03  # latencies nearer than this are one: the smaller file decides
@@ -92,9 +92,13 @@ class Advice:
 
 
 def latency_and_memory(entry: Entry) -> tuple[float, float]:
-    """Return the slowest shape's p50 in ms and the peak in MiB, measured or else estimated."""
+    """Return the slowest shape's p50 in ms and the peak in MiB, measured or else estimated.
+
+    A language model's latency is that of its slowest token.
+    """
     if entry.measured:
-        slowest = max(timing.percentile_ms(50) for timing in entry.measured.timings)
+        taken = entry.measured.decoding or entry.measured.timings
+        slowest = max(one.percentile_ms(50) for one in taken)
         return slowest, entry.measured.memory.peak_rss_mib
     if entry.estimated:
         low, high = entry.estimated.peak_rss_mib
@@ -203,14 +207,19 @@ def slower_layers(trial: Trial, trials: Sequence[Trial]) -> tuple[int, ...]:
         exact and exact.entry and exact.entry.measured and trial.entry and trial.entry.measured
     ):
         return ()
-    float_ms = {layer.name: layer.mean_ms for layer in exact.entry.measured.layers}
-    layers = [x for x in trial.entry.measured.layers if x.name.startswith("layer ")]
+    float_ms = {layer.name: layer.mean_ms for layer in _layers(exact.entry.measured)}
+    layers = [x for x in _layers(trial.entry.measured) if x.name.startswith("layer ")]
     slower = tuple(
         int(layer.name.removeprefix("layer "))
         for layer in layers
         if layer.mean_ms > float_ms.get(layer.name, float("inf"))
     )
     return slower if 2 * len(slower) < len(layers) else ()
+
+
+def _layers(measured: Measurement) -> Sequence[Layer]:
+    """Return the layers of a token where there is one, else of the first shape."""
+    return measured.step.layers if measured.step else measured.layers
 
 
 def choose(trials: Sequence[Trial]) -> Advice:

@@ -520,7 +520,7 @@ def check_limits(entry: Entry, limits: Mapping[str, float]) -> None:
         EdgeError: an unknown limit, or one on a number that this profile does not have.
         GateError: names every limit that is exceeded.
     """
-    over = []
+    over, bound = [], "at most the limit"
     for name, limit in limits.items():
         if name not in LIMITS:
             raise EdgeError(f"limit: found {name!r}, expected one of {', '.join(LIMITS)}")
@@ -537,11 +537,11 @@ def check_limits(entry: Entry, limits: Mapping[str, float]) -> None:
             )
         if name in FLOORS and not value >= limit:
             over.append(f"{name} {value:.4g} (at least {limit:g})")
+            bound = "what the limits allow"
         elif name not in FLOORS and not value <= limit:
             over.append(f"{name} {value:.4g} (limit {limit:g})")
     if over:
         kind = "found" if entry.measured else "estimated up to"
         raise GateError(
-            f"{entry.bundle} on {entry.device_title}: {kind} {', '.join(over)}, expected at most "
-            "the limit"
+            f"{entry.bundle} on {entry.device_title}: {kind} {', '.join(over)}, expected {bound}"
         )

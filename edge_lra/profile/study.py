@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edge_lra.bundle import load_manifest
 from edge_lra.device import HOST, Device, load_device, matches
 from edge_lra.errors import EdgeError
 from edge_lra.profile.measure import (
@@ -103,6 +104,7 @@ def run_study(
     Plan(shapes, study.threads, study.runs, study.budget_s, study.warmup, study.adapter)
     for path in study.bundles:
         check_bundle(path, shapes, contexts)
+    _check_estimates(study, devices, execute)
     if study.target is not None:
         way = open_target(study.target, study.keep, progress)
         return _on_target(study, devices[0] if devices else None, way, stage)
@@ -111,6 +113,27 @@ def run_study(
     ratios = next((part.ratios for part in parts if part.ratios), ())
     entries = tuple(entry for part in parts for entry in part.entries)
     return Profile(entries, ratios, tool_versions())
+
+
+def _check_estimates(study: Study, devices: list[Device], execute: bool) -> None:
+    """Refuse estimates of language models: attention over a cache is not calibrated.
+
+    A device that is not at hand executes them all the same, if its core can be emulated.
+
+    Raises:
+        EdgeError: names the bundle.
+    """
+    generating = [path for path in study.bundles if load_manifest(path).get("decoder")]
+    if not generating or study.target is not None:
+        return
+    away = [device for device in devices if not is_here(device)]
+    if study.estimate or (away and not execute) or any(d.qemu_cpu is None for d in away):
+        where = away[0].title if away else "this machine"
+        raise EdgeError(
+            f"{generating[0]}: found a language model, expected another bundle to estimate for "
+            f"{where}: what attention over a cache costs is not calibrated; measure it, here or "
+            "with --target"
+        )
 
 
 def is_measured(study: Study) -> bool:
@@ -135,8 +158,11 @@ def _on_device(study: Study, device: Device, stage: Stage, execute: bool) -> Pro
     for path in study.bundles:
         entry = describe_bundle(path, study.adapter, device.name, device.title)
         emulated = None if study.estimate or not execute else _emulate(path, device, stage)
-        stage(f"estimating {device.title}")
-        entries.append(replace(entry, emulated=emulated, estimated=_estimate(study, path, device)))
+        entry = replace(entry, emulated=emulated)
+        if not load_manifest(path).get("decoder"):
+            stage(f"estimating {device.title}")
+            entry = replace(entry, estimated=_estimate(study, path, device))
+        entries.append(entry)
     return Profile(tuple(entries))
 
 

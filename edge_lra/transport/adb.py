@@ -44,6 +44,7 @@ OPTIONS: dict[str, Callable[[Any], list[str]]] = {
     "runs": lambda value: ["--runs", str(value)],
     "warmup": lambda value: ["--warmup", str(value)],
     "budget_s": lambda value: ["--budget-s", str(value)],
+    "context": lambda value: ["--context", str(value)],
     "switch": lambda value: ["--switch"] if value else [],
 }
 STATES = {
