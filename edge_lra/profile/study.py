@@ -130,7 +130,7 @@ def _check_estimates(study: Study, devices: list[Device], execute: bool) -> None
     if study.estimate or (away and not execute) or any(d.qemu_cpu is None for d in away):
         where = away[0].title if away else "this machine"
         raise EdgeError(
-            f"{generating[0]}: found a language model, expected another bundle to estimate for "
+            f"{generating[0].name}: found a language model, expected another bundle to estimate for "
             f"{where}: what attention over a cache costs is not calibrated; measure it, here or "
             "with --target"
         )

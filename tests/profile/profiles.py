@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from edge_lra.profile.result import (
+    Decoding,
     Emulation,
     Entry,
     Estimate,
+    KeysAndValues,
     Layer,
     Mark,
     Measurement,
@@ -22,6 +25,7 @@ from edge_lra.profile.result import (
     ShapeEstimate,
     Span,
     Start,
+    Step,
     Threads,
     Timing,
 )
@@ -117,6 +121,24 @@ def measured(scale: float = 1.0, host: Host = EPYC, **changes: Any) -> Measureme
     return Measurement(**(whole | changes))
 
 
+def generating(scale: float = 1.0, **changes: Any) -> Measurement:
+    """Return what a language model's measurement gives: prompts, tokens, keys and values."""
+    caches = (KeysAndValues(128, 5.6, 11.2), KeysAndValues(1024, 45.0, 90.0))
+    tokens = (
+        Decoding(128, timing((1, 1), 8.6 * scale).latencies_ms),
+        Decoding(1024, timing((1, 2), 21.4 * scale, outlier_ms=90.0).latencies_ms),
+    )
+    operators = tuple(Operator(n, k, ms) for n, k, ms in _sum("operator"))
+    layers = tuple(Layer(n, k, ms) for n, k, ms in _sum("layer"))
+    whole: dict[str, Any] = {
+        "memory": replace(memory(332.0), shape=(1, 1024), context=1024, caches=caches),
+        "decoding": tokens,
+        "step": Step(128, operators, layers, spans()),
+        "sweep": (Threads(1, 164.0, 8.6), Threads(2, 86.0, 5.1)),
+    }
+    return measured(scale, **(whole | changes))
+
+
 def emulated(**changes: Any) -> Emulation:
     whole = {
         "host": Host("aarch64", "Linux 6.1.0", "Cortex-A76", 2, ("asimddp",)).as_dict(),
@@ -181,6 +203,13 @@ def against() -> Profile:
         Ratio((8, 128), 0.951, (0.93, 0.97)),
     )
     entries = (entry(measured=measured()), entry("other.edge", measured=measured(1.2)))
+    return profile(*entries, ratios=ratios)
+
+
+def tokens() -> Profile:
+    """Return two language models that ran in turns."""
+    ratios = (Ratio((1, 128), 1.2, (1.1, 1.3)), Ratio((1, 1), 1.1, (1.05, 1.15), 128))
+    entries = (entry("m.edge", measured=generating()), entry("n.edge", measured=generating(1.1)))
     return profile(*entries, ratios=ratios)
 
 

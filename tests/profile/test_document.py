@@ -15,6 +15,7 @@ from tests.profile import profiles
 PROFILES: dict[str, Callable[[], Profile]] = {
     "everything": profiles.everything,
     "against": profiles.against,
+    "tokens": profiles.tokens,
     "least": lambda: profiles.profile(
         profiles.entry(
             measured=profiles.measured(
@@ -52,12 +53,13 @@ def objects(value: Any) -> Iterator[dict[str, Any]]:
 FREE = ("file_bytes", "versions", "parts_mib", "classes_ms", "calibration_error", "instructions")
 
 
-def test_a_document_may_lack_no_key_and_have_no_other() -> None:
+@pytest.mark.parametrize(("name", "objects_of_a_kind"), [("everything", 15), ("tokens", 16)])
+def test_a_document_may_lack_no_key_and_have_no_other(name: str, objects_of_a_kind: int) -> None:
     schema = validator("profile")
-    whole = document("everything")
+    whole = document(name)
     named = {id(part[key]) for part in objects(whole) for key in FREE if key in part}
     kinds = {tuple(part): part for part in objects(whole) if id(part) not in named}
-    assert len(kinds) == 15
+    assert len(kinds) == objects_of_a_kind
     for part in kinds.values():
         for key in list(part):
             value = part.pop(key)

@@ -22,6 +22,8 @@ PROFILES: dict[str, Callable[[], Profile]] = {
         profiles.entry(device="pi5", estimated=profiles.estimated())
     ),
     "against": profiles.against,
+    "generating": lambda: profiles.profile(profiles.entry(measured=profiles.generating())),
+    "tokens": profiles.tokens,
     "everything": profiles.everything,
     "dropped": lambda: profiles.profile(
         profiles.entry(
@@ -71,6 +73,26 @@ def test_a_measurement_names_its_machine_and_its_numbers() -> None:
     for value in ("0.612", "9.31", "92.1", "3.1", "MatMulIntegerToFloat x18", "layer 5", "(1.59x)"):
         assert value in text
     assert "a loaded 0.101 s, b first run 0.212 s, c steady 0.250 s" in text
+
+
+def test_a_language_model_is_told_in_tokens() -> None:
+    found = profiles.generating()
+    text = shown(PROFILES["generating"]())
+    rows = {line.strip().rsplit(maxsplit=1)[0]: line for line in text.splitlines() if line.strip()}
+    row = next(line for line in rows.values() if line.startswith("  token after 1024 "))
+    assert float(row.split()[-1]) == pytest.approx(found.decoding[1].tokens_per_s, abs=0.05)
+    prompt = next(line for line in rows.values() if line.startswith("  1x128 "))
+    assert float(prompt.split()[-1]) == pytest.approx(found.timings[1].tokens_per_s, abs=0.05)
+    assert "texts/s" not in text
+    assert "Keys and values: 128 tokens 5.6, 1024 tokens 45.0" in text
+    assert "Operators, token after 128" in text and "Operators, 1x16" in text
+    assert re.search(r"a token  1: 8\.60 ms \(1\.00x\) +2: 5\.10 ms \(1\.69x\)", text)
+    assert len(text.splitlines()) <= 56
+
+
+def test_a_ratio_of_tokens_says_behind_how_many() -> None:
+    flat = " ".join(shown(profiles.tokens()).split())
+    assert "token after 128 at p50: m.edge is 1.100x faster than n.edge" in flat
 
 
 def test_a_device_reached_from_afar_is_named_with_the_way() -> None:

@@ -21,6 +21,7 @@ from edge_lra.profile.result import (
 )
 
 LINE = 48  # columns of a sparkline
+SHORT = 6  # letters of a shape's name; a longer one takes its place from the bars
 BAR = 8
 NAME = 26  # columns that a name gets before it is folded
 
@@ -68,8 +69,12 @@ def _add_latencies(made: Table, taken: Latencies, per_s: float) -> None:
 def distribution(taken: Sequence[Latencies], blocks: str) -> RenderableType:
     """Return a line a shape or context: how many runs took how long, and what lies far above the rest."""
     lines = Table.grid(padding=(0, 1))
+    bins = LINE // 2 - max(0, max(len(one.name) for one in taken) - SHORT)
+    for width in (None, None, bins, None):  # bars are never cut; what lies beyond is folded
+        lines.add_column(no_wrap=True, min_width=width)
+    lines.add_column(overflow="fold")
     for timing in taken:
-        shown = histogram(timing, LINE // 2)
+        shown = histogram(timing, bins)
         bars = "".join(
             " " if value == 0 else blocks[(value * len(blocks) - 1) // max(shown.counts)]
             for value in shown.counts
