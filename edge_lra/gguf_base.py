@@ -17,6 +17,7 @@ import numpy as np
 from edge_lra.errors import EdgeError
 from edge_lra.gguf_config import FACTORS, find_family, read_model_config
 from edge_lra.gguf_file import GgufFile
+from edge_lra.quiet import quiet_transformers
 from edge_lra.row_order import to_halves
 from edge_lra.tensor_files import Array, TensorInfo
 
@@ -194,9 +195,8 @@ class GgufBase:
     def _write_tokenizer(self, folder: Path, names: Sequence[str]) -> None:
         """Convert the tokenizer in a scratch folder and take what is wanted."""
         from transformers import AutoTokenizer
-        from transformers.utils import logging
 
-        logging.set_verbosity_error()
+        quiet_transformers()
         with TemporaryDirectory() as scratch:
             try:
                 options = {"gguf_file": self.path.name, "local_files_only": True}

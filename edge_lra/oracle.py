@@ -18,6 +18,7 @@ import numpy.typing as npt
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
 from edge_lra.places import ADAPTER_CONFIG
+from edge_lra.quiet import quiet_transformers
 from edge_lra.task import TASK_TYPES
 from edge_lra.tensor_files import read_config
 
@@ -63,7 +64,7 @@ class Oracle:
         import torch
         import transformers
 
-        quiet()
+        quiet_transformers()
         loader = getattr(transformers, AUTO_CLASSES[TASK_TYPES.get(task_type or "", task)])
         options: dict[str, Any] = {} if num_labels is None else {"num_labels": num_labels}
         loaded = loader.from_pretrained(
@@ -97,14 +98,6 @@ class Oracle:
     def switch_off(self) -> None:
         """Switch the adapter off at its sites, keeping a head that it brought."""
         switch(self.model, False)
-
-
-def quiet() -> None:
-    """Keep transformers' advice and bars off the terminal."""
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
 
 
 def switch(model: Any, on: bool) -> None:

@@ -15,10 +15,14 @@ import torch
 import transformers
 from safetensors.numpy import save_file
 
+from edge_lra.bundle import load_manifest
 from edge_lra.checkpoint import Checkpoint, open_checkpoint
 from edge_lra.contents import describe
 from edge_lra.errors import EdgeError
+from edge_lra.inputs import ExportRequest
+from edge_lra.pipeline import export
 from edge_lra.row_order import to_pairs
+from tests.language.models import TEXT, write_tokenizer
 
 SIZES: dict[str, Any] = {
     "vocab_size": 96,
@@ -336,6 +340,21 @@ def test_a_folder_with_one_gguf_is_a_model_and_with_two_is_not(tmp_path: Path) -
     (tmp_path / "config.json").write_text("{}")
     save_file({"w": np.ones(1, np.float32)}, tmp_path / "model.safetensors")
     assert list(open_checkpoint(tmp_path).tensors) == ["w"]
+
+
+def test_a_quantized_gguf_is_proven_and_prints_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model").mkdir()
+    write(tmp_path / "model" / "m.gguf", "llama", small_model("llama"), "Q8_0")
+    write_tokenizer(tmp_path / "model")
+    (tmp_path / "data.txt").write_text(TEXT)
+    request = ExportRequest(
+        tmp_path / "out.edge", str(tmp_path / "model"), scheme="none", data=tmp_path / "data.txt"
+    )
+    (report,) = load_manifest(export(request))["fidelity"]["reports"]
+    assert report["metrics"]["max_abs_error"] < 1e-4
+    assert capfd.readouterr().err == ""
 
 
 def test_inspect_tells_a_base_from_an_adapter(tmp_path: Path) -> None:

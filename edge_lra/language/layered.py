@@ -20,7 +20,8 @@ from torch import nn
 from edge_lra.errors import EdgeError
 from edge_lra.language.oracle import Adapters, Parts, Step, first
 from edge_lra.metrics import Array
-from edge_lra.oracle import quiet, switch, with_adapters
+from edge_lra.oracle import switch, with_adapters
+from edge_lra.quiet import quiet_transformers
 
 HEAD_ROWS = 16384  # of the head in float32 at once
 SINGLE = ("model.safetensors", "pytorch_model.bin")
@@ -42,7 +43,7 @@ class LayeredModel:
         """
         import transformers
 
-        quiet()
+        quiet_transformers()
         config = transformers.AutoConfig.from_pretrained(model, local_files_only=True)
         with _without_memory():
             base = transformers.AutoModelForCausalLM.from_config(

@@ -19,6 +19,7 @@ LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 LIBRARIES_BYTES = 480 << 20
 ACTIVATIONS_BYTES = 160 << 20  # of a layer over a window, and 16 rows of logits several times
 EXPORT_BYTES = 200 << 20  # Python with onnx_ir and a few chunks of rows
+DEQUANTIZED = 4  # bytes of a value whose dtype is a GGUF block: it is float32 once it is read
 Tensors = Mapping[str, TensorInfo]
 
 
@@ -31,7 +32,7 @@ class Sizes:
         layer: of the largest layer.
         layers: how many there are.
         table: of the largest tensor outside of layers: the embedding, or the head.
-        table_bytes: what that takes in the checkpoint's own dtype.
+        table_bytes: what that takes once it is read, in the checkpoint's own dtype.
     """
 
     whole: int
@@ -52,7 +53,7 @@ class Sizes:
             if match:
                 by_layer[int(match[1])] = by_layer.get(int(match[1]), 0) + count
             elif count > table:
-                table, table_bytes = count, count * ITEM_BYTES[info.dtype]
+                table, table_bytes = count, count * ITEM_BYTES.get(info.dtype, DEQUANTIZED)
         return cls(whole, max(by_layer.values(), default=0), len(by_layer), table, table_bytes)
 
     @property

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
 from edge_lra.metrics import Array
-from edge_lra.oracle import AUTO_CLASSES, quiet, switch, with_adapters
+from edge_lra.oracle import AUTO_CLASSES, switch, with_adapters
+from edge_lra.quiet import quiet_transformers
 
 Adapters = Sequence[tuple[Path, float]]  # folders and weights
 Step = Callable[[int, int], None]  # done, of how many
@@ -115,7 +116,7 @@ class WholeModel:
         import torch
         import transformers
 
-        quiet()
+        quiet_transformers()
         loader = getattr(transformers, AUTO_CLASSES["text-generation"])
         base = loader.from_pretrained(
             **Checkpoint(model).oracle_source(),

@@ -12,6 +12,7 @@ from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
 from edge_lra.graph.trace import Subject
 from edge_lra.oracle import AUTO_CLASSES
+from edge_lra.quiet import quiet_transformers
 from edge_lra.task import likely_task, token_limit
 from edge_lra.traced.model import IMAGES, OUTPUTS, TracedModel
 from edge_lra.traced.names import match_names
@@ -86,10 +87,7 @@ def open_architecture(
     Raises:
         EdgeError: transformers does not know the architecture, or not for this task.
     """
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_transformers()
     config = _read_config(checkpoint)
     chosen = _choose_task(checkpoint, task, task_types)
     if labels is not None:

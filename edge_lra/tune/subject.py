@@ -13,6 +13,7 @@ from torch import nn
 
 from edge_lra.errors import EdgeError
 from edge_lra.places import resolve_model
+from edge_lra.quiet import quiet_transformers
 from edge_lra.tune.files import is_layers, load_adapter, save_adapter
 from edge_lra.tune.module import ALL_LINEAR, SITES, find_sites, insert
 
@@ -126,8 +127,7 @@ def load_base(base: str, task: str, labels: Sequence[str]) -> tuple[Any, set[str
     """Return the task's model in float32, and its tensors that the checkpoint does not have."""
     import transformers
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_transformers()
     loader = getattr(transformers, TASKS[task][0])
     names = dict(enumerate(labels))
     options: dict[str, Any] = {}

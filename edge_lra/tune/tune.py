@@ -12,6 +12,7 @@ import torch
 from edge_lra.adapters.write import adapter_folder, write_labels
 from edge_lra.errors import EdgeError
 from edge_lra.places import resolve_model
+from edge_lra.quiet import quiet_transformers
 from edge_lra.tune.data import Data, read_data, split
 from edge_lra.tune.fit import CHECKPOINT, Epoch, Settings, Step, Trainer
 from edge_lra.tune.subject import TASKS, Form, make_subject
@@ -66,7 +67,7 @@ def load_tokenizer(model: str) -> Any:
     """
     import transformers
 
-    transformers.utils.logging.set_verbosity_error()
+    quiet_transformers()
     place = resolve_model(model)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(place, local_files_only=True)

@@ -20,14 +20,19 @@ def write_model(folder: Path, family: str = "llama", tokenizer: bool = True) -> 
     """Write a seeded model; return its folder."""
     random_model(family).save_pretrained(folder, max_shard_size="60KB")
     if tokenizer:
-        ids = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3}
-        ids |= {word: place for place, word in enumerate(WORDS, 4)}
-        words = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
-        words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        transformers.PreTrainedTokenizerFast(
-            tokenizer_object=words, unk_token="<unk>", pad_token="<pad>"
-        ).save_pretrained(folder)
+        write_tokenizer(folder)
     return folder
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Write a tokenizer of WORDS."""
+    ids = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3}
+    ids |= {word: place for place, word in enumerate(WORDS, 4)}
+    words = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="<unk>", pad_token="<pad>"
+    ).save_pretrained(folder)
 
 
 def write_adapter(

@@ -11,6 +11,7 @@ import numpy as np
 from edge_lra.adapters.algebra.compress import Roots
 from edge_lra.adapters.saved import Array
 from edge_lra.errors import EdgeError
+from edge_lra.quiet import quiet_transformers
 
 FULL_WIDTH = 2048  # wider inputs get their variances alone: an eigendecomposition takes minutes
 FLOOR = 1e-6  # of the largest eigenvalue
@@ -37,8 +38,7 @@ def input_roots(
     import torch
     import transformers
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_transformers()
     base = transformers.AutoModel.from_pretrained(model, dtype=torch.float32, local_files_only=True)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(model, local_files_only=True)
