@@ -14,6 +14,7 @@ def pair_sums(values: np.ndarray) -> np.ndarray:
 def test_no_pair_of_any_weight_can_saturate_sixteen_bits() -> None:
     random = np.random.default_rng(0)
     weights = [random.normal(size=(64, 128)), np.ones((4, 128)), -np.ones((4, 128))]
+    weights += [weight.astype(np.float32) for weight in weights]  # as 16-bit sources come
     for weight in weights:
         assert pair_sums(quantize_pair_safe(weight).values).max() <= 255 * PAIR_LIMIT < 2**15
 
@@ -24,7 +25,7 @@ def test_plain_rows_would_saturate() -> None:
 
 def test_the_reported_error_is_the_largest_one_and_at_most_half_a_step() -> None:
     weight = np.random.default_rng(1).normal(size=(16, 32))
-    values, scale, max_error = quantize_pair_safe(weight)
-    errors = np.abs(weight - values * scale.astype(np.float64)[:, None])
-    assert max_error == errors.max()
-    assert (errors <= scale[:, None] * 0.5001).all()
+    found = quantize_pair_safe(weight)
+    errors = np.abs(weight - found.values * found.scale.astype(np.float64)[:, None])
+    assert found.max_error(weight) == errors.max()
+    assert (errors <= found.scale[:, None] * 0.5001).all()
