@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from edge_lra.blas import one_thread
 from edge_lra.graph.decoder_config import DecoderConfig, Layer, read_decoder
 from edge_lra.graph.factors import ADAPTER_INDEX
 from edge_lra.graph.modules import MICROSOFT
@@ -311,7 +312,8 @@ class DecoderBuilder(ProductWriter):
         vocabulary = self.source(self.recipe.embeddings["word"]).shape[0]
         ids = random_tokens(vocabulary, self.config.positions, -1, TEXTS, TOKENS)
         run = DecoderRun(self.recipe, self.config, self.source, self.linear_source, self.has_bias)
-        return run.run(ids, self.head_source() if self.plan.scheme.smooths_head else None)
+        with one_thread():
+            return run.run(ids, self.head_source() if self.plan.scheme.smooths_head else None)
 
     def entry(self) -> dict[str, Any]:
         """Return what the manifest says of the cache and of how to feed it."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, cast
 
 import numpy as np
 
 from edge_lra.adapters.kinds import LowRank
 from edge_lra.adapters.saved import Array
+from edge_lra.blas import one_thread
 
 OVERSAMPLE = 16
 POWER_ITERATIONS = 2
@@ -101,22 +99,6 @@ def _decompose(update: LowRank, root: Array | None, inverse: Array | None) -> De
     if inverse is not None:
         rows = rows * inverse if inverse.ndim == 1 else rows @ inverse
     return Decomposition(values, float((values**2).sum()), left_basis @ left, rows)
-
-
-def one_thread() -> AbstractContextManager[Any]:
-    """Return a context in which BLAS uses one thread.
-
-    OpenBLAS hands even an SVD of 64 x 64 to all its threads, a hundred times and more: 0.096 s on
-    two cores of a virtual machine, 0.0006 s on one.
-    """
-    return cast("AbstractContextManager[Any]", _pools().limit(limits=1, user_api="blas"))
-
-
-@cache
-def _pools() -> Any:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()  # it looks through all loaded libraries, once
 
 
 def tall_qr(matrix: Array) -> tuple[Array, Array]:
