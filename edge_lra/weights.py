@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_lra.adapters import Update
+from edge_lra.ahead import ahead
 from edge_lra.checkpoint import Checkpoint
 
 Array = npt.NDArray[Any]
@@ -99,10 +101,11 @@ class Source:
         rows = None if self.row_scale is None else self.row_scale.astype(np.float32)
         columns = None if self.column_scale is None else self.column_scale.astype(np.float32)
         scaled, count = replace(self, row_scale=rows, column_scale=columns), 0
-        for start, part in self.checkpoint.row_chunks(self.tensor, CHUNK_BYTES):
-            picked = scaled._picked(part, start)
-            yield count, picked, picked
-            count += len(picked)
+        with closing(ahead(self.checkpoint.row_chunks(self.tensor, CHUNK_BYTES))) as parts:
+            for start, part in parts:
+                picked = scaled._picked(part, start)
+                yield count, picked, picked
+                count += len(picked)
 
     def pairs(self) -> Iterator[tuple[int, Array, Array]]:
         """Yield float64 chunks, and beside each its rows as they are without the update."""

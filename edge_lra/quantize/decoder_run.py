@@ -157,7 +157,7 @@ class DecoderRun(FloatRun):
         for _, rows, _ in source.rounding_pairs():
             np.maximum(columns.largest, rows.max(axis=0), out=columns.largest)
             np.maximum(columns.largest, -rows.min(axis=0), out=columns.largest)
-            columns.squares += np.square(rows).sum(axis=0)
+            columns.squares += np.einsum("ij,ij->j", rows, rows)
             yield rows.astype(np.float64, copy=False)
 
     def linears(

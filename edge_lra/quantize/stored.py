@@ -15,7 +15,7 @@ from edge_lra.quantize.survival import Survival
 from edge_lra.weights import Source, Spec, Stored
 
 Array = npt.NDArray[Any]
-TURNED = 32  # rows turned at once: more than a cache line of each column does not stay in L1
+TURNED = 16  # rows turned at once: the lines of that many columns stay in L1
 
 
 @dataclass(frozen=True)
