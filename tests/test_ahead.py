@@ -6,10 +6,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from edge_lra.ahead import DEPTH, ahead
+from edge_lra.errors import EdgeError
+from edge_lra.inputs import ExportRequest
+from edge_lra.pipeline import export
+from tests.graph.decoders import random_model
 
 
 def threads() -> list[threading.Thread]:
@@ -78,3 +83,18 @@ def test_a_reader_within_a_reader_keeps_both_orders() -> None:
     outer = ahead(pair for number in range(20) for pair in inner(number))
     assert list(outer) == [(number, item) for number in range(20) for item in range(5)]
     assert threads() == []
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int8-weight-only"])  # found calibrating, or writing
+def test_a_weight_that_cannot_be_read_ends_an_export_and_its_threads(
+    tmp_path: Path, scheme: str
+) -> None:
+    model = random_model("llama").half()
+    model.model.layers[1].mlp.down_proj.weight.data[-1, -1] = float("nan")
+    model.save_pretrained(tmp_path / "model")
+    out = tmp_path / "out" / "x.edge"
+    request = ExportRequest(out=out, model=str(tmp_path / "model"), scheme=scheme, verify=False)
+    with pytest.raises(EdgeError, match="down_proj.*NaN"):
+        export(request)
+    assert threads() == []
+    assert not out.parent.exists()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import edge_lra
+from tests.graph.decoders import random_model
 
 PACKAGE = Path(edge_lra.__file__).parent
 # At MiniLM's width OpenBLAS gives the same float32 product with 1 and 2 threads, but another one
@@ -34,11 +35,11 @@ def minilm() -> Path:
 
 
 def content(
-    folder: Path, model: Path, adapter: Path, threads: int, *options: str
+    folder: Path, model: Path, adapter: Path | None, threads: int, *options: str
 ) -> dict[str, bytes]:
     """Export in a process of its own, in a folder of its own; return what must not differ."""
     folder.mkdir(parents=True)
-    sources = ("--model", str(model), "--adapter", f"mood={adapter}")
+    sources = ("--model", str(model), *(("--adapter", f"mood={adapter}") if adapter else ()))
     done = subprocess.run(
         [sys.executable, "-c", EXPORT, str(threads), "export", *sources, *options],
         cwd=folder,
@@ -74,4 +75,16 @@ def test_content_is_the_same_elsewhere_with_other_threads(tmp_path: Path, mode: 
     wanted = {"model.onnx", "model.onnx.data", "tokenizer.json", "tokenizer_config.json"}
     assert first.keys() >= wanted | ({"adapters/mood.safetensors"} if "f" in mode else set())
     assert first.keys() == again.keys()
+    assert [name for name in first if first[name] != again[name]] == []
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int8-weight-only"])
+def test_a_decoder_is_the_same_elsewhere_with_other_threads(tmp_path: Path, scheme: str) -> None:
+    random_model("llama").half().save_pretrained(tmp_path / "model")
+    options = ("--quantize", scheme, "--no-verify", "--out", "x.edge")
+    first, again = (
+        content(tmp_path / str(threads), tmp_path / "model", None, threads, *options)
+        for threads in (1, 2)
+    )
+    assert first.keys() == again.keys() >= {"model.onnx", "model.onnx.data"}
     assert [name for name in first if first[name] != again[name]] == []
