@@ -24,7 +24,7 @@ from edge_lra.recipe import DecoderRecipe
 from edge_lra.weights import Source
 
 Array = npt.NDArray[Any]
-TEXTS, TOKENS = 2, 16
+TEXTS, TOKENS = 4, 32
 # Noise over signal, in power, that one digit may add to a product (SmolLM2-135M, mean KL with
 # 0: .0037; 1e-5: .0042; 3e-5: .0055).
 ONE_DIGIT_NOISE = 1e-5
