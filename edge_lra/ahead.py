@@ -38,7 +38,7 @@ def ahead(items: Iterator[Item]) -> Generator[Item]:
                 if stop.is_set():
                     return
             put((False, None))
-        except BaseException as error:
+        except BaseException as error:  # for the reader to raise
             put((False, error))
 
     thread = threading.Thread(target=work, daemon=True, name="ahead")

@@ -94,7 +94,7 @@ def test_a_weight_that_cannot_be_read_ends_an_export_and_its_threads(
     model.save_pretrained(tmp_path / "model")
     out = tmp_path / "out" / "x.edge"
     request = ExportRequest(out=out, model=str(tmp_path / "model"), scheme=scheme, verify=False)
-    with pytest.raises(EdgeError, match="down_proj.*NaN"):
+    with pytest.raises(EdgeError, match=r"down_proj.*NaN"):
         export(request)
     assert threads() == []
     assert not out.parent.exists()

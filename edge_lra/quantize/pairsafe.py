@@ -27,7 +27,8 @@ class Quantized(NamedTuple):
 
 def _magnitude(weight: Array) -> Array:
     """Return each row's largest magnitude, (rows,); two passes without a temporary."""
-    return np.maximum(weight.max(axis=1, initial=0.0), -weight.min(axis=1, initial=0.0))
+    low = weight.min(axis=1, initial=0.0)
+    return np.asarray(np.maximum(weight.max(axis=1, initial=0.0), -low))
 
 
 def _finish(weight: Array, widest: Array) -> Quantized:

@@ -1,8 +1,9 @@
 """Export decoders of random weights: seconds and peak memory of whole processes, beside genai's.
 
 `python tests/benchmarks/stream.py` writes Llama shapes as bfloat16 shards into a temporary folder
-(2.5 GB; `--giant` 13.5 GB more, and half as much again for the bundle), exports each with edge-lra and
-with onnxruntime-genai's model builder in turns, each in a process of its own, and prints ratios.
+(2.5 GB; `--giant` 13.5 GB more, and half as much again for the bundle), exports each with edge-lra
+and with onnxruntime-genai's model builder in turns, each in a process of its own, and prints
+ratios.
 """
 
 from __future__ import annotations
