@@ -11,7 +11,7 @@ from typing import Any
 
 from edge_lra.errors import EdgeError
 from edge_lra.metrics import GATES, LANGUAGE_GATES
-from edge_lra.profile.result import LIMITS
+from edge_lra.profile.limits import LIMITS
 
 CONFIG = "edge-lra.toml"
 FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")

@@ -232,7 +232,7 @@ def find_bundle(given: Path | None, folder: Path) -> Path:
 
 def read_limits(values: Sequence[str]) -> dict[str, float]:
     """Return `KEY=VALUE` limits as numbers; a wrong one is a usage error."""
-    from edge_lra.profile.result import LIMITS
+    from edge_lra.profile.limits import LIMITS
 
     limits = {}
     for value in values:

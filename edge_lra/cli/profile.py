@@ -130,16 +130,16 @@ def check_known(study: Study, limits: Mapping[str, float]) -> None:
         EdgeError: names the limit.
     """
     from edge_lra.bundle import load_manifest
-    from edge_lra.profile.result import ESTIMATED_LIMITS, GENERATING
+    from edge_lra.profile.limits import ESTIMATED_LIMITS, GENERATING
     from edge_lra.profile.study import is_measured
 
-    for path in study.bundles:
-        silent = [] if load_manifest(path).get("decoder") else [n for n in limits if n in GENERATING]
-        if silent:
-            raise EdgeError(
-                f"limit {silent[0]}: found {path}, which generates no text, expected a language "
-                "model's bundle; leave it out"
-            )
+    of_tokens = [name for name in limits if name in GENERATING]
+    silent = [path for path in study.bundles if not load_manifest(path).get("decoder")]
+    if of_tokens and silent:
+        raise EdgeError(
+            f"limit {of_tokens[0]}: found {silent[0]}, which generates no text, expected a "
+            "language model's bundle; leave it out"
+        )
     odd = [name for name in limits if name not in ESTIMATED_LIMITS]
     if odd and not is_measured(study):
         raise EdgeError(
@@ -155,7 +155,7 @@ def check_all(found: Profile, limits: Mapping[str, float]) -> None:
         EdgeError: a limit on what was not measured.
         GateError: names every bundle, device and limit.
     """
-    from edge_lra.profile.result import check_limits
+    from edge_lra.profile.limits import check_limits
 
     lines = []
     for entry in found.entries:

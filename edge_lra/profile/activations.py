@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from edge_lra.errors import EdgeError
-from edge_lra.profile.result import Shape
+from edge_lra.profile.latencies import Shape
 
 if TYPE_CHECKING:
     import onnx

@@ -10,7 +10,8 @@ from typing import Any
 
 from edge_lra.errors import EdgeError, FidelityError
 from edge_lra.inputs import ExportRequest, Progress, read_inputs
-from edge_lra.profile.result import Entry, Layer, Measurement
+from edge_lra.profile.measurement import Layer, Measurement
+from edge_lra.profile.result import Entry
 from edge_lra.quantize import SCHEMES
 
 NEAR = 1.03  # latencies nearer than this are one: the smaller file decides

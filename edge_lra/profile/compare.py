@@ -8,17 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge_lra.profile.doubts import doubts
+from edge_lra.profile.latencies import RESAMPLES, Decoding, Shape, Timing, decoding_of, timings_of
+from edge_lra.profile.measurement import Measurement
 from edge_lra.profile.plan import Plan, Session
-from edge_lra.profile.result import (
-    RESAMPLES,
-    Decoding,
-    Measurement,
-    Ratio,
-    Shape,
-    Timing,
-    decoding_of,
-    timings_of,
-)
+from edge_lra.profile.result import Ratio
 from edge_lra.transport.base import Transport
 
 

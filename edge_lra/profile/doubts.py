@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_lra.profile.result import Latencies
+from edge_lra.profile.latencies import Latencies
 
 LEAST_RUNS = 15  # five a third
 SLOWER = 1.03  # by less, nobody minds

@@ -3,43 +3,40 @@
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from edge_lra.agent.adapter import pick_adapter
-from edge_lra.bundle import check_files, load_manifest
 from edge_lra.errors import EdgeError
 from edge_lra.profile.activations import planned_peak_mib
+from edge_lra.profile.bundles import (
+    check_bundle,
+    default_contexts,
+    default_shapes,
+    describe_bundle,
+)
 from edge_lra.profile.compare import compare_on
 from edge_lra.profile.doubts import doubts
-from edge_lra.profile.memory import as_the_system_saw, read_memory
-from edge_lra.profile.plan import BUDGET_S, WARMUP, Plan, Session
-from edge_lra.profile.result import (
-    STEP,
-    Entry,
+from edge_lra.profile.latencies import STEP, Shape, decoding_of, timings_of
+from edge_lra.profile.measurement import (
     KeysAndValues,
     Layer,
     Measurement,
     Memory,
     Operator,
-    Profile,
-    Ratio,
-    Shape,
     Span,
     Start,
     Step,
     Threads,
-    decoding_of,
-    timings_of,
 )
+from edge_lra.profile.memory import as_the_system_saw, read_memory
+from edge_lra.profile.plan import BUDGET_S, WARMUP, Plan, Session
+from edge_lra.profile.result import Profile, Ratio
 from edge_lra.transport.base import Host, Transport
 from edge_lra.transport.local import Local
 
-TOKENS = 128
 RUNS_ALONE = 20  # of bundles whose latencies are taken in turns: enough for steady memory
 
 
@@ -133,71 +130,6 @@ def _measure_pushed(
         return found, ()
     both = compare_on(way, (places[0], places[1]), plan)
     return both.add_to(found), both.ratios
-
-
-def describe_bundle(
-    path: Path,
-    adapter: str | None,
-    device: str,
-    device_title: str,
-    measured: Measurement | None = None,
-) -> Entry:
-    """Return a bundle's entry for a device, with what its manifest and its files say."""
-    manifest = load_manifest(path)
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    return Entry(
-        bundle=str(path),
-        adapter=pick_adapter(manifest, adapter),
-        mode=str(manifest["mode"]),
-        scheme=str(manifest["scheme"]),
-        file_bytes={file.relative_to(path).as_posix(): file.stat().st_size for file in files},
-        device=device,
-        device_title=device_title,
-        measured=measured,
-    )
-
-
-def default_shapes(bundles: Sequence[Path]) -> tuple[Shape, ...]:
-    """Return one text of 128 tokens, or of as many as fit every bundle."""
-    return ((1, min(TOKENS, *map(_longest, bundles))),)
-
-
-def default_contexts(bundles: Sequence[Path]) -> tuple[int, ...]:
-    """Return 128 tokens, or as many as fit every bundle; none unless all generate."""
-    if not all(load_manifest(bundle).get("decoder") for bundle in bundles):
-        return ()
-    return (max(1, min(TOKENS, *(_longest(bundle) - 1 for bundle in bundles))),)
-
-
-def _longest(path: Path) -> int:
-    return int(load_manifest(path).get("max_length") or sys.maxsize)
-
-
-def check_bundle(path: Path, shapes: Sequence[Shape], contexts: Sequence[int] = ()) -> None:
-    """Check a bundle's files, and that the shapes and contexts fit it.
-
-    Raises:
-        EdgeError: they do not.
-    """
-    manifest = load_manifest(path)
-    check_files(path, manifest, "once")
-    longest = _longest(path)
-    for batch, tokens in shapes:
-        if batch < 1 or not 1 <= tokens <= longest:
-            raise EdgeError(
-                f"shape: found {batch}x{tokens}, expected at least 1 text of 1 to {longest} tokens"
-            )
-    if contexts and not manifest.get("decoder"):
-        raise EdgeError(
-            f"context: found {contexts[0]} for {path}, whose task is {manifest['task']}, expected "
-            "a bundle that generates text; leave it out"
-        )
-    for context in contexts:
-        if not 1 <= context < longest:
-            raise EdgeError(
-                f"context: found {context}, expected 1 to {longest - 1} tokens, which leaves room "
-                "for the next"
-            )
 
 
 def measure_on(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from edge_lra.profile.result import Mark, Memory, Sample
+from edge_lra.profile.measurement import Mark, Memory, Sample
 
 UNTOLD = "memory by part: the system does not tell anonymous memory from mapped files"
 PACKED = "memory by part: prepacked copies could not be told apart and count as other"
@@ -78,7 +78,8 @@ def split_parts(
     Args:
         model_mib: the share.
         split: the agent's; None where the system does not tell.
-        unpacked_mib, cache_mib: as in `read_memory`.
+        unpacked_mib: as in `read_memory`.
+        cache_mib: as in `read_memory`.
     """
     if split is None:
         return {"other": model_mib}, (UNTOLD,)

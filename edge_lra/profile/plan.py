@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edge_lra.errors import EdgeError
-from edge_lra.profile.result import STEP, Decoding, Shape, Timing, name_run
+from edge_lra.profile.latencies import STEP, Decoding, Shape, Timing, name_run
 from edge_lra.transport.base import Transport
 from edge_lra.transport.process import NotAnswered
 

@@ -9,16 +9,16 @@ from pathlib import Path
 from edge_lra.bundle import load_manifest
 from edge_lra.device import HOST, Device, load_device, matches
 from edge_lra.errors import EdgeError
-from edge_lra.profile.measure import (
+from edge_lra.profile.bundles import (
     check_bundle,
     default_contexts,
     default_shapes,
     describe_bundle,
-    measure,
-    tool_versions,
 )
+from edge_lra.profile.latencies import Shape
+from edge_lra.profile.measure import measure, tool_versions
 from edge_lra.profile.plan import BUDGET_S, WARMUP, Plan
-from edge_lra.profile.result import Emulation, Estimate, Profile, Shape
+from edge_lra.profile.result import Emulation, Estimate, Profile
 from edge_lra.transport import Host, Local, Progress, Transport, open_target, require_arch
 
 Stage = Callable[[str], None]  # told what begins
@@ -130,8 +130,8 @@ def _check_estimates(study: Study, devices: list[Device], execute: bool) -> None
     if study.estimate or (away and not execute) or any(d.qemu_cpu is None for d in away):
         where = away[0].title if away else "this machine"
         raise EdgeError(
-            f"{generating[0].name}: found a language model, expected another bundle to estimate for "
-            f"{where}: what attention over a cache costs is not calibrated; measure it, here or "
+            f"{generating[0]}: found a language model to estimate for {where}, expected another "
+            "bundle: what attention over a cache costs is not calibrated; measure it, here or "
             "with --target"
         )
 

@@ -11,7 +11,7 @@ import pytest
 
 from edge_lra.agent import timing
 from edge_lra.agent.timing import LEAST_IN_BUDGET, LEAST_RUNS, Plan, interval_width, time_in_turns
-from edge_lra.profile.result import Timing
+from edge_lra.profile.latencies import Timing
 
 
 def idle() -> None:

@@ -25,8 +25,9 @@ from edge_lra.agent.memory import Timeline, pss_mib, rss_mib
 from edge_lra.agent.timing import Plan as Turns
 from edge_lra.agent.timing import time_in_turns
 from edge_lra.profile.compare import compare, compare_on
+from edge_lra.profile.latencies import Shape
 from edge_lra.profile.plan import Plan
-from edge_lra.profile.result import Ratio, Shape
+from edge_lra.profile.result import Ratio
 from edge_lra.runner import Runner
 from edge_lra.transport.local import Local
 

@@ -7,28 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from edge_lra.profile.result import (
-    Decoding,
-    Emulation,
-    Entry,
-    Estimate,
+from edge_lra.profile.latencies import Decoding, Shape, Timing
+from edge_lra.profile.measurement import (
     KeysAndValues,
     Layer,
     Mark,
     Measurement,
     Memory,
     Operator,
-    Profile,
-    Ratio,
     Sample,
-    Shape,
-    ShapeEstimate,
     Span,
     Start,
     Step,
     Threads,
-    Timing,
 )
+from edge_lra.profile.result import Emulation, Entry, Estimate, Profile, Ratio, ShapeEstimate
 from edge_lra.transport.base import Host
 
 EPYC = Host(

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from edge_lra.cli import main
 from edge_lra.errors import EdgeError
 from edge_lra.profile.advise import Candidate, Trial, choose, mixes
-from edge_lra.profile.result import Layer
+from edge_lra.profile.measurement import Layer
 from edge_lra.quantize import SCHEMES
 from tests.cli.documents import validator
 from tests.profile.profiles import entry, measured, timing

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from edge_lra.profile.result import Memory, Profile
+from edge_lra.profile.measurement import Memory
+from edge_lra.profile.result import Profile
 from tests.cli.documents import validator
 from tests.profile import profiles
 

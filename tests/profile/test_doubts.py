@@ -9,7 +9,7 @@ import pytest
 
 from edge_lra.profile.compare import compare
 from edge_lra.profile.doubts import clock_changes, doubts, slow_down
-from edge_lra.profile.result import Timing
+from edge_lra.profile.latencies import Timing
 
 STEADY = 10 + 0.2 * np.random.default_rng(0).standard_normal(90)
 COOL: dict[str, Any] = {"clocks_mhz": {"cpu0": 1800.0}, "celsius": {"zone": 50.0}, "throttled": 0}

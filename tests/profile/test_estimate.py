@@ -18,15 +18,9 @@ from edge_lra.profile.estimate import calibration as calibrations
 from edge_lra.profile.estimate import default_calibration, estimate, estimate_error, kernels
 from edge_lra.profile.estimate.calibration import Calibration, calibrate, interpolate
 from edge_lra.profile.estimate.micro import TinyGraph, write_graph
-from edge_lra.profile.result import (
-    Estimate,
-    Measurement,
-    Memory,
-    Operator,
-    ShapeEstimate,
-    Start,
-    Timing,
-)
+from edge_lra.profile.latencies import Timing
+from edge_lra.profile.measurement import Measurement, Memory, Operator, Start
+from edge_lra.profile.result import Estimate, ShapeEstimate
 from edge_lra.quantize import SCHEMES
 
 SHAPES = [(1, 8), (4, 32)]

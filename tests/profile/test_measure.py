@@ -17,9 +17,10 @@ from edge_lra.errors import EdgeError
 from edge_lra.pipeline import ExportRequest, export
 from edge_lra.profile import measure, measure_on
 from edge_lra.profile.compare import compare_on
+from edge_lra.profile.measurement import Measurement
 from edge_lra.profile.memory import PACKED, UNTOLD, split_parts
 from edge_lra.profile.plan import Plan
-from edge_lra.profile.result import Measurement, Profile
+from edge_lra.profile.result import Profile
 from edge_lra.transport.local import Local
 
 

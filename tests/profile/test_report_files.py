@@ -15,9 +15,10 @@ import pytest
 
 from edge_lra.cli.common import explain
 from edge_lra.errors import EdgeError
+from edge_lra.profile.measurement import Memory, Sample, Span
 from edge_lra.profile.report import check_html, check_target, write_html, write_trace
 from edge_lra.profile.report.trace import in_turn
-from edge_lra.profile.result import Memory, Profile, Sample, Span
+from edge_lra.profile.result import Profile
 from tests.profile import profiles
 
 PHASES = {  # of the Trace Event Format, with the keys each needs

@@ -11,8 +11,10 @@ import pytest
 from rich.console import Console
 
 from edge_lra.profile import render
+from edge_lra.profile.latencies import Timing
+from edge_lra.profile.measurement import Layer, Mark, Memory, Operator, Sample
 from edge_lra.profile.report.series import columns, histogram, thin
-from edge_lra.profile.result import Layer, Mark, Memory, Operator, Profile, Ratio, Sample, Timing
+from edge_lra.profile.result import Profile, Ratio
 from tests.profile import profiles
 
 PROFILES: dict[str, Callable[[], Profile]] = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edge_lra.profile.estimate.costs import ATTENTION, ELEMENTWISE, OTHER, PRODUCTS, RENAMES, SWEPT
-from edge_lra.profile.result import Estimate, Measurement
+from edge_lra.profile.measurement import Measurement
+from edge_lra.profile.result import Estimate
 
 TOTAL = "total"
 

@@ -26,7 +26,8 @@ from edge_lra.profile.estimate.rates import (
     classes_ms,
 )
 from edge_lra.profile.estimate.shapes import Walk, walk_graph
-from edge_lra.profile.result import Estimate, Shape, ShapeEstimate
+from edge_lra.profile.latencies import Shape
+from edge_lra.profile.result import Estimate, ShapeEstimate
 
 # On the machine of the calibration: the low end has every weight in the nearest cache and 10 %
 # less of everything, the high end streams them from memory and takes 20 % more.

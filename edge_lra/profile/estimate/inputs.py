@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_lra.errors import EdgeError
 from edge_lra.profile.estimate.shapes import Value
-from edge_lra.profile.result import Shape
+from edge_lra.profile.latencies import Shape
 
 
 def token_values(manifest: Mapping[str, Any], shape: Shape) -> dict[str, Value]:

@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+from edge_lra.profile.latencies import Latencies
+from edge_lra.profile.measurement import Memory
 from edge_lra.profile.report.series import Histogram, histogram, thin
 from edge_lra.profile.report.words import count, number
-from edge_lra.profile.result import Latencies, Memory, Ratio
+from edge_lra.profile.result import Ratio
 
 BINS = 36
 BEYOND = 88.0  # percent of the width where the bins end, if there is one beyond them

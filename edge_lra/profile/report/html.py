@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from edge_lra.profile.measurement import Measurement
 from edge_lra.profile.report import charts, series, words
-from edge_lra.profile.result import Entry, Measurement, Profile
+from edge_lra.profile.result import Entry, Profile
 from edge_lra.whole_files import check_target, write_whole
 
 PAGE = Path(__file__).with_name("page")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_lra.profile.latencies import Latencies
+from edge_lra.profile.measurement import Measurement, Sample, Start, Step
 from edge_lra.profile.report.words import count, number
-from edge_lra.profile.result import Latencies, Measurement, Sample, Start, Step
 
 INTERPRETER = "interpreter"
 IMPORTS = "imports"

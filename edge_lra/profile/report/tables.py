@@ -8,17 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from edge_lra.profile.latencies import Latencies
+from edge_lra.profile.measurement import Layer, Measurement, Memory, Operator, Step, Threads
 from edge_lra.profile.report.series import column, columns, histogram, sparkline
 from edge_lra.profile.report.words import number, throughput, throughput_unit
-from edge_lra.profile.result import (
-    Latencies,
-    Layer,
-    Measurement,
-    Memory,
-    Operator,
-    Step,
-    Threads,
-)
 
 LINE = 48  # columns of a sparkline
 SHORT = 6  # letters of a shape's name; a longer one takes its place from the bars
@@ -67,7 +60,7 @@ def _add_latencies(made: Table, taken: Latencies, per_s: float) -> None:
 
 
 def distribution(taken: Sequence[Latencies], blocks: str) -> RenderableType:
-    """Return a line a shape or context: how many runs took how long, and what lies far above the rest."""
+    """Return a line a shape or context: how many runs took how long, and what lies far above."""
     lines = Table.grid(padding=(0, 1))
     bins = LINE // 2 - max(0, max(len(one.name) for one in taken) - SHORT)
     for width in (None, None, bins, None):  # bars are never cut; what lies beyond is folded

@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
+from edge_lra.profile.measurement import Measurement
 from edge_lra.profile.report import claims, tables
 from edge_lra.profile.report.words import (
     about,
@@ -16,7 +17,7 @@ from edge_lra.profile.report.words import (
     executed_on,
     measured_on,
 )
-from edge_lra.profile.result import Entry, Measurement, Profile
+from edge_lra.profile.result import Entry, Profile
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII = ".:-=+*%#"  # where the terminal's encoding has no blocks

@@ -16,9 +16,10 @@ from typing import Any
 
 from edge_lra.device import HOST
 from edge_lra.errors import EdgeError
+from edge_lra.profile.measurement import Measurement, Span
 from edge_lra.profile.report.series import IMPORTS, INTERPRETER, start_parts
 from edge_lra.profile.report.words import machine, name_shape
-from edge_lra.profile.result import Entry, Measurement, Profile, Span
+from edge_lra.profile.result import Entry, Profile
 from edge_lra.whole_files import write_whole
 
 Event = dict[str, Any]

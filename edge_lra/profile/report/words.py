@@ -5,16 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge_lra.device import HOST
-from edge_lra.profile.result import (
-    Emulation,
-    Entry,
-    Estimate,
-    Measurement,
-    Ratio,
-    Shape,
-    Timing,
-    name_run,
-)
+from edge_lra.profile.latencies import Shape, Timing, name_run
+from edge_lra.profile.measurement import Measurement
+from edge_lra.profile.result import Emulation, Entry, Estimate, Ratio
 
 NAMED = 3  # unequal products; JSON names all
 NO_TIMES = "no times: an emulator's say nothing"
