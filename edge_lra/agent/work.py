@@ -122,7 +122,7 @@ class Prompts:
     def cache(self) -> dict[str, int]:
         """Return the bytes that the prompts fill, and those set aside."""
         assert self._cache is not None
-        return _sizes(self._cache)
+        return _sizes(self._cache, sum(self._cache.lengths))
 
 
 class NextToken:
@@ -162,14 +162,14 @@ class NextToken:
         return measure_switch_of_cache(self._generator, self._cache)
 
     def cache(self) -> dict[str, int]:
-        """Return the bytes that the context and its next token fill, and those set aside."""
+        """Return the bytes that the context fills, and those set aside."""
         assert self._cache is not None
-        return _sizes(self._cache)
+        return _sizes(self._cache, self._context)
 
 
-def _sizes(cache: Cache) -> dict[str, int]:
+def _sizes(cache: Cache, tokens: int) -> dict[str, int]:
     places = cache.rows * cache.capacity
-    return {"bytes": cache.size * sum(cache.lengths) // places, "reserved_bytes": cache.size}
+    return {"bytes": cache.size * tokens // places, "reserved_bytes": cache.size}
 
 
 def _ids(generator: Generator, shape: Shape) -> np.ndarray:

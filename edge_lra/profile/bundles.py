@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_lra.agent.adapter import pick_adapter
+from edge_lra.agent.adapter import known_adapters, pick_adapter
 from edge_lra.bundle import check_files, load_manifest
 from edge_lra.errors import EdgeError
 from edge_lra.profile.latencies import Shape
@@ -52,6 +52,23 @@ def default_contexts(bundles: Sequence[Path]) -> tuple[int, ...]:
 
 def _longest(path: Path) -> int:
     return int(load_manifest(path).get("max_length") or sys.maxsize)
+
+
+def check_adapter(bundles: Sequence[Path], adapter: str | None) -> None:
+    """Check that every factored bundle has the adapter, and that one of them is factored.
+
+    Raises:
+        EdgeError: they do not.
+    """
+    manifests = [load_manifest(path) for path in bundles]
+    if adapter is not None and not any(map(known_adapters, manifests)):
+        modes = " and ".join(dict.fromkeys(str(manifest["mode"]) for manifest in manifests))
+        raise EdgeError(
+            f"adapter: found {adapter!r} for {bundles[0]}, expected a factored bundle; this one is "
+            f"{modes}, leave it out"
+        )
+    for manifest in manifests:
+        pick_adapter(manifest, adapter)
 
 
 def check_bundle(path: Path, shapes: Sequence[Shape], contexts: Sequence[int] = ()) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from edge_lra.errors import EdgeError
 from edge_lra.profile.activations import planned_peak_mib
 from edge_lra.profile.bundles import (
+    check_adapter,
     check_bundle,
     default_contexts,
     default_shapes,
@@ -90,6 +91,7 @@ def measure(
         tuple(sweep),
         tuple(default_contexts(paths) if contexts is None else contexts),
     )
+    check_adapter(paths, adapter)
     for path in paths:
         check_bundle(path, plan.shapes, plan.contexts)
     way = transport or Local()
@@ -123,7 +125,7 @@ def _measure_pushed(
     places = [way.push(path) for path in paths]
     alone = plan if len(paths) == 1 else plan.shortened(RUNS_ALONE)
     found = [
-        measure_on(way, place, alone, host, path, progress)
+        measure_on(way, place, alone, host, path, progress, timed=len(paths) == 1)
         for place, path in zip(places, paths, strict=True)
     ]
     if len(paths) == 1:
@@ -139,6 +141,7 @@ def measure_on(
     host: Host | None = None,
     bundle: Path | None = None,
     progress: Callable[[str], None] = lambda stage: None,
+    timed: bool = True,
 ) -> Measurement:
     """Measure one bundle that is on the device already; speaks through `transport.run` alone.
 
@@ -152,6 +155,7 @@ def measure_on(
         host: what `transport.probe` found; None to ask.
         bundle: the same bundle here, for the planned activations; None to leave them out.
         progress: called with the name of each stage as it begins.
+        timed: whether the latencies are kept; if not, nobody is told what makes them doubtful.
 
     Raises:
         EdgeError: not even the first shape could be measured, or the transport keeps no time.
@@ -172,7 +176,7 @@ def measure_on(
     memory = _read_memory(session, place, plan, found)
     sweep = _sweep(session, place, plan)
     taken = [answer["part"].take(answer["latencies_ms"][0]) for answer in found]
-    for one, answer in zip(taken, found, strict=True):
+    for one, answer in zip(taken, found, strict=True) if timed else ():
         session.warnings += doubts(one, answer, plan.runs is None)
     if bundle is not None and memory.shape is not None:
         planned = planned_peak_mib(bundle, memory.shape, plan.adapter)

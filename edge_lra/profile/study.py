@@ -10,6 +10,7 @@ from edge_lra.bundle import load_manifest
 from edge_lra.device import HOST, Device, load_device, matches
 from edge_lra.errors import EdgeError
 from edge_lra.profile.bundles import (
+    check_adapter,
     check_bundle,
     default_contexts,
     default_shapes,
@@ -102,6 +103,7 @@ def run_study(
     contexts = study.contexts or default_contexts(study.bundles)
     study = replace(study, shapes=shapes, contexts=contexts)
     Plan(shapes, study.threads, study.runs, study.budget_s, study.warmup, study.adapter)
+    check_adapter(study.bundles, study.adapter)
     for path in study.bundles:
         check_bundle(path, shapes, contexts)
     _check_estimates(study, devices, execute)

@@ -69,8 +69,9 @@ def _spaced(parts: Iterable[RenderableType]) -> Iterator[RenderableType]:
 def _measured(measured: Measurement, blocks: str, rows: int) -> Iterator[RenderableType]:
     if not measured.complete:
         yield Text("Incomplete: the target dropped before everything was taken", style="bold red")
-    for warning in measured.warnings:
-        yield Text(f"Warning: {warning}", style="bold yellow")
+    if measured.warnings:
+        lines = [Text(f"Warning: {warning}", style="bold yellow") for warning in measured.warnings]
+        yield Group(*lines)
     taken = (*measured.timings, *measured.decoding)
     if taken:
         yield Group(tables.latency(measured), Text(), tables.distribution(taken, blocks))
