@@ -49,10 +49,38 @@ def test_names_are_shown_as_they_are(page: Path) -> None:
     assert found["assumed"] == HOSTILE
 
 
-@pytest.mark.parametrize("width", [390, 768, 1280])
-def test_nothing_is_wider_than_the_page(page: Path, width: int) -> None:
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the page of two language models that ran in turns."""
+    file = tmp_path_factory.mktemp("tokens") / "profile.html"
+    write_html(profiles.tokens(), file)
+    return file
+
+
+def test_a_language_model_is_shown_by_tokens_and_where_their_time_goes(tokens: Path) -> None:
     found = probe(
-        page,
+        tokens,
+        """const side = all("#side caption").at(-1).textContent;
+        const figure = all("dl.figures div").find((d) => d.textContent.startsWith("token after"));
+        const kept = all("caption").filter((c) => c.textContent.startsWith("Keys and values"));
+        return {side, figure: figure.textContent, caches: kept.length,
+          titles: all("h3").map((e) => e.textContent)}""",
+    )
+    assert found["side"] == "Milliseconds a run of a token after 128, under the profiler"
+    rate = profiles.generating().decoding[0].tokens_per_s
+    assert f"{rate:.1f} tokens/s" in " ".join(found["figure"].split())
+    titles = {f"Where the time of a {of} goes" for of in ("token", "prompt")}
+    assert titles <= {*found["titles"]}
+    assert found["caches"] == 2
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+@pytest.mark.parametrize("name", ["page", "tokens"])
+def test_nothing_is_wider_than_the_page(
+    request: pytest.FixtureRequest, name: str, width: int
+) -> None:
+    found = probe(
+        request.getfixturevalue(name),
         """all("details").forEach((e) => { e.open = true });
         const free = (e) => !e.closest(".scroll, .pattern");
         return {inner: innerWidth, scroll: document.documentElement.scrollWidth,

@@ -94,6 +94,15 @@ def test_layers_hold_their_nodes_and_operators_stand_alone(tmp_path: Path) -> No
     assert threads["start-up"][0]["dur"] == pytest.approx(0.612e6)
 
 
+def test_the_run_of_a_token_follows_that_of_the_prompt(tmp_path: Path) -> None:
+    measured = profiles.generating()
+    found = trace(profiles.profile(profiles.entry(measured=measured)), tmp_path)["traceEvents"]
+    runs = [event for event in found if event.get("cat") == "run"]
+    names = [f"run {of}, under the profiler" for of in ("1x16", "token after 128")]
+    assert [event["name"] for event in runs] == [name for name in names for _ in range(2)]
+    assert runs[0]["ts"] + runs[0]["dur"] < runs[-1]["ts"]
+
+
 def test_a_process_is_a_bundle_on_a_host_and_memory_a_counter(tmp_path: Path) -> None:
     found = trace(profiles.everything(), tmp_path)
     events = found["traceEvents"]

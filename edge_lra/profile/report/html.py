@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from edge_lra.profile.measurement import Measurement
 from edge_lra.profile.report import charts, series, words
 from edge_lra.profile.result import Entry, Profile
 from edge_lra.whole_files import check_target, write_whole
@@ -110,13 +109,23 @@ def _latencies(entry: Entry, name: str) -> Iterable[dict[str, Any]]:
                 yield {"entry": entry, "how": "estimate", "value": item, "most": item.high_ms}
 
 
-def operators(profile: Profile) -> tuple[list[Measurement], list[tuple[str, list[float | None]]]]:
-    """Return what was measured, and each operator's milliseconds there, the longest first."""
-    measured = [e.measured for e in profile.entries if e.measured and e.measured.operators]
-    tables = [{operator.name: operator.mean_ms for operator in m.operators} for m in measured]
+def operators(
+    profile: Profile,
+) -> tuple[list[Entry], str, list[tuple[str, list[float | None]]]]:
+    """Return entries, of what, and each operator's milliseconds there, the longest first.
+
+    They are of a token where all entries have one: that is where a user waits.
+    """
+    steps = [(e, e.measured.step) for e in profile.entries if e.measured and e.measured.step]
+    runs = [(e, e.measured) for e in profile.entries if e.measured]
+    of_tokens = len(steps) == len(runs)
+    found = [pair for pair in (steps if of_tokens else runs) if pair[1].operators]
+    tables = [{operator.name: operator.mean_ms for operator in run.operators} for _, run in found]
     names = {name: max(table.get(name, 0.0) for table in tables) for t in tables for name in t}
     order = sorted(names, key=lambda name: -names[name])
-    return measured, [(name, [table.get(name) for table in tables]) for name in order]
+    rows = [(name, [table.get(name) for table in tables]) for name in order]
+    of = f"a {steps[0][1].name}" if of_tokens and steps else "the first shape"
+    return [entry for entry, _ in found], of, rows
 
 
 def _mib(count: int) -> str:
