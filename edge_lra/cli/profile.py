@@ -129,12 +129,12 @@ def check_known(study: Study, limits: Mapping[str, float]) -> None:
     Raises:
         EdgeError: names the limit.
     """
-    from edge_lra.bundle import load_manifest
+    from edge_lra.profile.bundles import generates
     from edge_lra.profile.limits import ESTIMATED_LIMITS, GENERATING
     from edge_lra.profile.study import is_measured
 
     of_tokens = [name for name in limits if name in GENERATING]
-    silent = [path for path in study.bundles if not load_manifest(path).get("decoder")]
+    silent = [path for path in study.bundles if not generates(path)]
     if of_tokens and silent:
         raise EdgeError(
             f"limit {of_tokens[0]}: found {silent[0]}, which generates no text, expected a "

@@ -38,6 +38,11 @@ def describe_bundle(
     )
 
 
+def generates(bundle: Path) -> bool:
+    """Say whether a bundle is a language model: it has a cache, and gives tokens."""
+    return bool(load_manifest(bundle).get("decoder"))
+
+
 def default_shapes(bundles: Sequence[Path]) -> tuple[Shape, ...]:
     """Return one text of 128 tokens, or of as many as fit every bundle."""
     return ((1, min(TOKENS, *map(_longest, bundles))),)
@@ -45,7 +50,7 @@ def default_shapes(bundles: Sequence[Path]) -> tuple[Shape, ...]:
 
 def default_contexts(bundles: Sequence[Path]) -> tuple[int, ...]:
     """Return 128 tokens, or as many as fit every bundle; none unless all generate."""
-    if not all(load_manifest(bundle).get("decoder") for bundle in bundles):
+    if not all(map(generates, bundles)):
         return ()
     return (max(1, min(TOKENS, *(_longest(bundle) - 1 for bundle in bundles))),)
 
@@ -85,7 +90,7 @@ def check_bundle(path: Path, shapes: Sequence[Shape], contexts: Sequence[int] = 
             raise EdgeError(
                 f"shape: found {batch}x{tokens}, expected at least 1 text of 1 to {longest} tokens"
             )
-    if contexts and not manifest.get("decoder"):
+    if contexts and not generates(path):
         raise EdgeError(
             f"context: found {contexts[0]} for {path}, whose task is {manifest['task']}, expected "
             "a bundle that generates text; leave it out"

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_lra.bundle import load_manifest
 from edge_lra.device import HOST, Device, load_device, matches
 from edge_lra.errors import EdgeError
 from edge_lra.profile.bundles import (
@@ -15,6 +14,7 @@ from edge_lra.profile.bundles import (
     default_contexts,
     default_shapes,
     describe_bundle,
+    generates,
 )
 from edge_lra.profile.latencies import Shape
 from edge_lra.profile.measure import measure, tool_versions
@@ -125,7 +125,7 @@ def _check_estimates(study: Study, devices: list[Device], execute: bool) -> None
     Raises:
         EdgeError: names the bundle.
     """
-    generating = [path for path in study.bundles if load_manifest(path).get("decoder")]
+    generating = [path for path in study.bundles if generates(path)]
     if not generating or study.target is not None:
         return
     away = [device for device in devices if not is_here(device)]
@@ -161,7 +161,7 @@ def _on_device(study: Study, device: Device, stage: Stage, execute: bool) -> Pro
         entry = describe_bundle(path, study.adapter, device.name, device.title)
         emulated = None if study.estimate or not execute else _emulate(path, device, stage)
         entry = replace(entry, emulated=emulated)
-        if not load_manifest(path).get("decoder"):
+        if not generates(path):
             stage(f"estimating {device.title}")
             entry = replace(entry, estimated=_estimate(study, path, device))
         entries.append(entry)
