@@ -159,8 +159,8 @@ def test_a_file_is_pulled_byte_for_byte(server: Server, ssh: Ssh, tmp_path: Path
 
 def test_a_mistake_is_the_agents_own_line(ssh: Ssh, small_bundle: Path) -> None:
     place = ssh.push(small_bundle)
-    request = {**REQUESTS[0], "bundles": [place], "adapter": "nobody"}
-    with pytest.raises(EdgeError, match="nobody"):
+    request = {**REQUESTS[0], "bundles": [place], "context": 8}
+    with pytest.raises(EdgeError, match="generates no text"):
         ssh.run(request)
 
 
