@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import numpy as np
@@ -24,6 +26,7 @@ from edge_lra.runner import Generator
 from edge_lra.runner.adapters import UNSET
 from edge_lra.runner.cache import Cache
 
+Result = TypeVar("Result")
 NAMES = ("a", "b", "c", "d")
 SMALL = LARGE | {  # SmolLM2's shape, 135M parameters
     "hidden_size": 576,
@@ -66,7 +69,7 @@ def main(
         merged = write(folder / "merged.edge", base, adapters[:1], "merge", scheme, length)
         factored = write(folder / "factored.edge", base, adapters, "factored", scheme, length)
         for count in threads:
-            found = measure(merged, factored, count, runs, context)
+            found = alone(measure, merged, factored, count, runs, context)
             result[f"{count} threads"] = found
             show(found, count)
     if json_to:
@@ -99,6 +102,13 @@ def write(
             out, str(base), named, mode=mode, scheme=scheme, context=context, verify=False
         )
     )
+
+
+def alone(work: Callable[..., Result], *arguments: object) -> Result:
+    """Return what work gives in a new process: an export leaves torch's heap behind in this one."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        return pool.submit(work, *arguments).result()
 
 
 def measure(
