@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import warnings
 from functools import partial
+
+
+def quiet_libraries() -> None:
+    """Set what libraries read when they are imported; the user's settings win."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore", FutureWarning)
 
 
 def quiet_transformers() -> None:

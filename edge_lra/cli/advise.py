@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_lra.cli.common import write_json
-from edge_lra.cli.export import progress_bar, quiet_libraries
+from edge_lra.cli.export import progress_bar
 from edge_lra.errors import EdgeError
+from edge_lra.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from edge_lra.config import Config

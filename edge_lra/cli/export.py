@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +18,7 @@ from edge_lra.cli.common import (
     verify_tokens_option,
     write_json,
 )
+from edge_lra.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from edge_lra.config import Config
@@ -55,7 +53,6 @@ def _dtypes() -> Sequence[str]:
 
 
 CONTEXT = "The longest context of a language model; all that it has otherwise."
-VERIFY_TOKENS = "Of a language model, to verify with at most."
 ADAPTER_DTYPE = "Of a language model's --factored adapters."
 KEEP_FLOAT = "Linears that stay in float32, such as 'encoder.layer.5.*'. Repeatable."
 QUANTIZE = "The device's unless edge-lra.toml says; int8 without a device."
@@ -202,14 +199,6 @@ def default_name(adapters: Sequence[tuple[str | None, str]], model: str | None) 
     if model and FACTORY.fullmatch(model) and not model.startswith("pypi:"):
         return model.partition(":")[0].rpartition(".")[2]
     return Path(model or "model").name or "model"
-
-
-def quiet_libraries() -> None:
-    """Keep the libraries' own bars and advice off the terminal; the user's settings win."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore", FutureWarning)
 
 
 @contextmanager

@@ -13,8 +13,8 @@ import click
 
 from edge_lra.cli.adapter.output import folder_bytes, megabytes, out_options
 from edge_lra.cli.common import TableChoice, shared_options, write_json
-from edge_lra.cli.export import quiet_libraries
 from edge_lra.errors import EdgeError
+from edge_lra.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from edge_lra.tune.fit import Settings, Step

@@ -68,8 +68,8 @@ def prove_again(bundle: Path, data: Path, verify_tokens: int | None = None) -> d
         GateError: a gate failed.
     """
     from edge_lra.bundle import load_manifest
-    from edge_lra.cli.export import quiet_libraries
     from edge_lra.config import CONFIG, load_config
+    from edge_lra.quiet import quiet_libraries
 
     quiet_libraries()
     from edge_lra.inputs import ExportRequest, read_inputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +16,15 @@ Interval = tuple[float, float]  # of 95 %
 STEP: Shape = (1, 1)  # of a run that gives one token
 
 
-class Latencies:
+class Latencies(ABC):
     """Milliseconds of runs of one kind, in the order they were run."""
 
     latencies_ms: tuple[float, ...]
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """What was run, such as 1x128."""
-        raise NotImplementedError
 
     def percentile_ms(self, percent: float) -> float:
         """Return the latency that `percent` of the runs do not exceed, interpolated."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -27,7 +28,7 @@ class Head:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(ABC):
     """The roles of a family's tensors and the config keys of its sizes.
 
     Attributes:
@@ -112,24 +113,17 @@ class Recipe:
         outside = self.outside(prefixes[0])
         return plain | {name: tensor for name, tensor in outside.items() if tensor in tensors}
 
+    @abstractmethod
     def outside(self, prefix: str) -> dict[str, str]:
         """Return the checkpoint's names of tensors that may stand without the prefix.
 
         Args:
             prefix: what all others begin with in this checkpoint.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def head_tensors(self, task: str) -> tuple[str, ...]:
         """Return the tensor names (without the prefix) of a task's head."""
-        raise NotImplementedError
-
-    def check(self, config: Mapping[str, Any]) -> None:
-        """Refuse a config that asks for something the family's graph does not do.
-
-        Raises:
-            EdgeError: names the option.
-        """
 
 
 def pad_token_id(config: Mapping[str, Any], default: int) -> int:

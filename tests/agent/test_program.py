@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -22,6 +21,7 @@ from edge_lra.agent.switch import measure_switch
 from edge_lra.errors import EdgeError
 from edge_lra.pipeline import ExportRequest, export
 from edge_lra.runner import Runner
+from tests.agent.asked import request_of
 
 HEAVY = {"torch", "onnx", "onnx_ir", "transformers", "peft", "click", "rich", "psutil"}
 
@@ -32,21 +32,6 @@ def bundle(tiny_made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     adapters = [(name, tiny_made / "adapter") for name in ("mood", "tone")]
     request = ExportRequest(out, str(tiny_made / "model"), adapters, mode="factored", verify=False)
     return export(request)
-
-
-def request_of(bundle: Path, what: str, **others: Any) -> dict[str, Any]:
-    return {
-        "what": what,
-        "bundles": [str(bundle)],
-        "shape": [1, 8],
-        "threads": 1,
-        "adapter": None,
-        "runs": 3,
-        "budget_s": 1.0,
-        "warmup": 1,
-        "sweep": [1, 2],
-        **others,
-    }
 
 
 def test_a_mistake_is_answered_not_raised(tmp_path: Path) -> None:

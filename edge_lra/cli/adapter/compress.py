@@ -11,8 +11,8 @@ import click
 
 from edge_lra.cli.adapter.output import folder_bytes, megabytes, out_options, site_table
 from edge_lra.cli.common import shared_options, write_json
-from edge_lra.cli.export import quiet_libraries
 from edge_lra.errors import EdgeError
+from edge_lra.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from edge_lra.adapters.algebra.compress import Roots, Site

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_lra.cli.common import TableChoice, shared_options, write_json
-from edge_lra.cli.export import quiet_libraries
 from edge_lra.cli.tune import make_request, training_bar, training_options
+from edge_lra.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from edge_lra.tune.rank import Choice
