@@ -14,6 +14,7 @@ from edge_lra.agent.adapter import pick_adapter
 from edge_lra.bundle import load_manifest
 from edge_lra.errors import EdgeError
 from edge_lra.runner.adapters import AdapterStore
+from edge_lra.runner.external import model_path
 from edge_lra.runner.session import decoder_feeds
 
 Arrays = dict[str, np.ndarray]
@@ -104,9 +105,9 @@ def open_session(folder: Path, options: Any) -> Any:
     """Open a bundle's graph for the CPU.
 
     Raises:
-        EdgeError: onnxruntime cannot.
+        EdgeError: onnxruntime cannot, or it reads data that is not its own.
     """
-    path = str(folder / "model.onnx")
+    path = str(model_path(folder, load_manifest(folder)))
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's classes share no public base

@@ -29,7 +29,8 @@ def available_bytes() -> int | None:
 def weights_bytes(manifest: Mapping[str, Any]) -> int:
     """Return the size of a bundle's weights."""
     files = manifest["files"]
-    return sum(files[name]["size"] for name in ("model.onnx", "model.onnx.data") if name in files)
+    names = ("model.onnx", "model.onnx.data") if "model.onnx" in files else ("model.ort",)
+    return sum(files[name]["size"] for name in names if name in files)
 
 
 def session_bytes(manifest: Mapping[str, Any]) -> int:

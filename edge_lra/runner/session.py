@@ -14,6 +14,7 @@ from edge_lra.bundle import check_files, load_manifest
 from edge_lra.errors import EdgeError
 from edge_lra.runner import tasks
 from edge_lra.runner.adapters import UNSET, AdapterChoice, AdapterStore
+from edge_lra.runner.external import model_path
 from edge_lra.runner.memory import check_load
 from edge_lra.runner.text import TextEncoder, Tokens
 
@@ -344,7 +345,7 @@ def open_session(
     """Open a bundle's graph for the CPU.
 
     Raises:
-        EdgeError: onnxruntime is too old or cannot open it.
+        EdgeError: onnxruntime is too old or cannot open it, or it reads data that is not its own.
     """
     minimum = manifest.get("min_onnxruntime")
     if minimum and _version(ort.__version__) < _version(minimum):
@@ -362,10 +363,9 @@ def open_session(
         options.intra_op_num_threads = threads
     for key, value in (manifest.get("session_options") or {}).items():
         options.add_session_config_entry(key, str(int(value) if value in (True, False) else value))
+    path = str(model_path(folder, manifest))
     try:
-        return ort.InferenceSession(
-            str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
-        )
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's classes share no public base
         raise EdgeError(f"{folder}: onnxruntime cannot open it: {first_line(error)}") from error
 
