@@ -207,7 +207,7 @@ def restore(out: Path) -> None:
         return
     for path in sorted(out.parent.iterdir()):
         match = pattern.fullmatch(path.name)
-        if match is None or (int(match[2]) != os.getpid() and _alive(int(match[2]))):
+        if match is None or (int(match[2]) != os.getpid() and is_running(int(match[2]))):
             continue
         if match[1] == "old" and not out.exists():
             path.rename(out)
@@ -215,8 +215,9 @@ def restore(out: Path) -> None:
             _remove(path)
 
 
-def _alive(pid: int) -> bool:
-    if os.name == "nt":  # there os.kill(pid, 0) would end the process: take it as alive
+def is_running(pid: int) -> bool:
+    """Say whether there is such a process; on Windows always, where asking would end it."""
+    if os.name == "nt":
         return True
     try:
         os.kill(pid, 0)

@@ -8,6 +8,7 @@ from edge_lra import __version__
 from edge_lra.cli.adapter import adapter
 from edge_lra.cli.common import EdgeGroup
 from edge_lra.cli.devices import devices
+from edge_lra.cli.embed import embed
 from edge_lra.cli.export import export
 from edge_lra.cli.generate import generate
 from edge_lra.cli.inspect import inspect
@@ -34,6 +35,7 @@ for command in (
     verify,
     inspect,
     devices,
+    embed,
     adapter,
 ):
     main.add_command(command)
