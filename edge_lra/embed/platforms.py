@@ -63,18 +63,21 @@ class Platform:
     build: str
 
 
+CMAKE = ("CMakeLists.txt", "README.md", "cmake/*", "cli/*", "include/*", "src/*")
+GRADLE = ("build.gradle.kts", "consumer-rules.pro", "src/main/*")
+SWIFT = ("Package.swift", "README.md", "Sources/*", "Tests/*")
 TYPESCRIPT = (Sources("js", "edge-lra", ("src/*", "package.json", "tsconfig.json", "README.md")),)
 # In this order in the help and in the documentation.
 PLATFORMS = {
     "android": Platform(
         "Android",
-        (Sources("android/edgelra", "edgelra"),),
+        (Sources("android/edgelra", "edgelra", GRADLE),),
         "edgelra/src/main/assets",
         "--android --android_abi arm64-v8a --android_api 24 --build_java",
     ),
     "ios": Platform(
         "iOS",
-        (Sources("ios", "EdgeLRA"), Sources("cpp", "EdgeLRA/cpp", ("include/*", "src/*"))),
+        (Sources("ios", "EdgeLRA", SWIFT), Sources("cpp", "EdgeLRA/cpp", ("include/*", "src/*"))),
         "Resources",
         "--ios --apple_sysroot iphoneos --osx_arch arm64 --apple_deploy_target 15.1",
     ),
@@ -92,7 +95,7 @@ PLATFORMS = {
     ),
     "cpp": Platform(
         "C and C++",
-        (Sources("cpp", "third_party/edge-lra"),),
+        (Sources("cpp", "third_party/edge-lra", CMAKE),),
         "models",
         "--build_shared_lib",
     ),
@@ -103,6 +106,12 @@ def is_output(name: Path) -> bool:
     """Say whether a path below a runner's folder is what a build or a test left, or is for them."""
     hidden = BUILD_OUTPUT | DEVELOPMENT
     return any(part in hidden for part in name.parts) or name.name in MACHINE_FILES
+
+
+def source_paths(platform: Platform) -> list[Path]:
+    """Return where a platform's sources are, in this installation."""
+    runtime = data_folder("runtime")
+    return [path for sources in platform.sources for _, path in sources.files(runtime)]
 
 
 def runner_files(platform: Platform) -> dict[str, Content]:

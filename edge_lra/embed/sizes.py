@@ -20,7 +20,7 @@ class Size:
 
     Attributes:
         part: model, adapters, tokenizer, other, runner or onnxruntime.
-        host: where it is shipped; None for all.
+        host: where it is shipped; None for all. A runner that is the same on several has none.
         bytes: of its files.
         compressed_bytes: deflated, as a store's package has them; None where that was not measured.
         what: what was measured, with its version.
@@ -70,7 +70,7 @@ def library_sizes(platform: str) -> list[Size]:
     return [
         Size(
             part,
-            entry["host"],
+            entry.get("host"),
             entry["bytes"],
             entry["compressed_bytes"],
             entry["what"],

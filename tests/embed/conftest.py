@@ -9,9 +9,10 @@ import pytest
 
 from edge_lra.embed import platforms
 from edge_lra.pipeline import ExportRequest, export
+from edge_lra.resources import data_folder
 
 SOURCES = {
-    "android/edgelra/build.gradle": "android {}",
+    "android/edgelra/build.gradle.kts": "android {}",
     "android/edgelra/src/main/java/org/edgelra/EdgeRunner.java": "class EdgeRunner {}",
     "android/edgelra/src/androidTest/java/Test.java": "class Test {}",
     "android/edgelra/build/out.aar": "output",
@@ -42,6 +43,12 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(platforms, "data_folder", lambda kind: tmp_path / kind)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return root
+
+
+@pytest.fixture
+def real_sources(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embed the sources of this checkout."""
+    monkeypatch.setattr(platforms, "data_folder", data_folder)
 
 
 @pytest.fixture(scope="session")
