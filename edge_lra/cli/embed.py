@@ -101,8 +101,9 @@ def _show(found: Embedded) -> None:
         one = found.converted
         click.echo(
             f"  model.ort {_mb(one.after_bytes)}, was {_mb(one.before_bytes)}; needs "
-            f"{one.operators} of {one.known} operators ({found.config})"
+            f"{one.operators} of {one.known} operators"
         )
+        click.echo(f"  needs     {found.config}")
     click.echo(f"  to read   {PAGE}\n")
     _show_sizes(found)
     click.echo(f"\n{found.call.setup}\n\n{found.call.code.strip(chr(10))}")
@@ -127,11 +128,12 @@ def _show_sizes(found: Embedded) -> None:
     table.add_column("The app grows by")
     table.add_column("MB", justify="right")
     table.add_column("compressed", justify="right")
-    table.add_column("measured")
+    table.add_column("measured of")
     for size in found.sizes:
         name = f"{size.part}, {size.host}" if size.host else size.part
+        version = size.what.partition(":")[0] if size.part == "onnxruntime" else size.source
         packed = "" if size.compressed_bytes is None else _mb(size.compressed_bytes, "")
-        table.add_row(name, _mb(size.bytes, ""), packed, size.source.partition(",")[0])
+        table.add_row(name, _mb(size.bytes, ""), packed, version.partition(",")[0])
     for host, total in totals(found.sizes).items():
         table.add_row(f"all, {host}", _mb(total, ""), "", "")
     Console(highlight=False).print(table)

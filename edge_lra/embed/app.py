@@ -165,6 +165,11 @@ class _Parts:
         now = {path: digest for path, digest in digests.items() if path.startswith(inside)}
         return "new" if not before else "same" if before == now else "changed"
 
+    def call(self, platform: str) -> Call:
+        """Return the code that opens the bundle and runs it."""
+        places = self.places
+        return call_of(platform, self.manifest, self.bundle.name, places.base, places.adapters)
+
     def sizes(self) -> list[Size]:
         """Return the sizes of the bundle's parts."""
         return bundle_sizes(self.manifest, (self.bundle / MANIFEST).stat().st_size)
@@ -188,7 +193,7 @@ def _write(request: EmbedRequest, parts: _Parts, record: Record, folder: Path) -
         (*files, PAGE, RECORD),
         tuple(deleted),
         tuple(path for path in stale if path not in deleted and (request.out / path).exists()),
-        call_of(request.platform, parts.manifest, parts.bundle.name, parts.places.base),
+        parts.call(request.platform),
         (*parts.sizes(), *library_sizes(request.platform)),
         parts.converted,
         config,

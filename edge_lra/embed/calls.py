@@ -37,7 +37,13 @@ def _texts() -> dict[str, dict[str, str]]:
     return tomllib.loads(text)
 
 
-def call_of(platform: str, manifest: Mapping[str, Any], bundle: str, place: str) -> Call:
+def call_of(
+    platform: str,
+    manifest: Mapping[str, Any],
+    bundle: str,
+    place: str,
+    adapters: str | None = None,
+) -> Call:
     """Return the code for a platform.
 
     Args:
@@ -45,12 +51,21 @@ def call_of(platform: str, manifest: Mapping[str, Any], bundle: str, place: str)
         manifest: the bundle's.
         bundle: the name of its folder.
         place: where the folder lies in the app's tree.
+        adapters: where what an update replaces lies, of a split bundle.
     """
     texts = _texts()[platform]
-    parts = ["open", *(["adapter"] if manifest["adapters"] else []), _use(texts, manifest), "close"]
+    opening = "open_split" if adapters and "open_split" in texts else "open"
+    parts = [
+        opening,
+        *(["adapter"] if manifest["adapters"] else []),
+        _use(texts, manifest),
+        "close",
+    ]
     names = {
         "@BUNDLE@": bundle,
         "@PLACE@": place,
+        "@UPDATE@": (adapters or "").rpartition("/")[2],
+        "@UPDATE_PLACE@": adapters or "",
         "@ADAPTER@": next(iter(manifest["adapters"]), ""),
         "@INPUTS@": f"inputs: {_inputs(manifest)}",
     }

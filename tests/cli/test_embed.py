@@ -66,7 +66,7 @@ def test_a_person_reads_places_sizes_and_code_at_80_columns(bundle: Path, platfo
 def test_a_split_and_converted_bundle_is_told_of(bundle: Path) -> None:
     text = shown("mood.edge", *TO, "--split", "--ort")
     assert "adapters  models/mood-adapters  (what an update replaces)" in text
-    assert "operators (mood.operators.config)" in text and "--minimal_build" in text
+    assert "needs     mood.operators.config" in text and "--minimal_build" in text
     text = shown("mood.edge", *TO, "--split", "--ort")
     assert "the base is the last run's: publish these alone" in text
 

@@ -25,11 +25,14 @@ def manifest(made_factored: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("task", [*TASKS, *TRACED_TASKS])
+@pytest.mark.parametrize("split", [False, True])
 def test_every_platform_has_code_for_every_task(
-    manifest: dict[str, Any], platform: str, task: str
+    manifest: dict[str, Any], platform: str, task: str, split: bool
 ) -> None:
-    place = f"{PLATFORMS[platform].bundles}/mood.edge"
-    call = call_of(platform, manifest | {"task": task}, "mood.edge", place)
+    folder = PLATFORMS[platform].bundles
+    apart = f"{folder}/mood-adapters" if split else None
+    place = f"{folder}/mood.edge"
+    call = call_of(platform, manifest | {"task": task}, "mood.edge", place, apart)
     assert "mood.edge" in call.code + call.setup and '"mood"' in call.code
     assert "@" not in call.code.replace("@INPUTS", "") + call.setup.replace("@huggingface", "")
     lines = (call.code + call.setup).splitlines()
