@@ -12,6 +12,7 @@ from edge_lra.errors import EdgeError
 from edge_lra.profile.latencies import Shape
 from edge_lra.profile.measurement import Measurement
 from edge_lra.profile.result import Entry
+from edge_lra.runner.external import GRAPH
 
 TOKENS = 128
 
@@ -83,6 +84,11 @@ def check_bundle(path: Path, shapes: Sequence[Shape], contexts: Sequence[int] = 
         EdgeError: they do not.
     """
     manifest = load_manifest(path)
+    if GRAPH not in manifest["files"]:
+        raise EdgeError(
+            f"{path}: found no {GRAPH}, expected the graph to read operators and layers from; "
+            "profile the bundle that it was converted from"
+        )
     check_files(path, manifest, "once")
     longest = _longest(path)
     for batch, tokens in shapes:

@@ -85,6 +85,15 @@ def test_its_json_keeps_to_the_schema(bundle: Path, options: tuple[str, ...]) ->
     assert "--ort" in options or own > size
 
 
+def test_a_converted_bundle_runs_and_is_profiled_as_it_was(bundle: Path, refused: Refused) -> None:
+    shown("mood.edge", *TO, "--ort")
+    found = "app/models/mood.edge"
+    assert document("run", found, "--text", "a film")["results"]
+    assert CliRunner().invoke(main, ["verify", found]).exit_code == 0
+    for options in ((), ("--estimate",)):
+        assert "found no model.onnx, expected the graph" in refused("profile", found, *options)
+
+
 def test_the_bundle_written_last_is_embedded(bundle: Path) -> None:
     Path(".edge-lra-last").write_text(str(bundle.resolve()))
     shown(*TO)
