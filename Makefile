@@ -8,12 +8,13 @@ OLDEST := $(patsubst %,.cache/onnxruntime-%/.ready,1.20.0 1.23.0 1.24.1)
 QEMU := .cache/qemu/qemu-x86_64-static
 ARM64 := .cache/arm64
 SSHD := .cache/sshd/.ready
+JS := runtime/js
 SSH_PACKAGES := openssh-server openssh-client libwrap0 libnss-wrapper
 
-.PHONY: venv test demo bench chromium
+.PHONY: venv test demo bench chromium runtime-js
 venv: $(READY)
 
-test: $(READY) $(OLDEST) $(QEMU) $(ARM64)/sysroot.json $(SSHD) chromium
+test: $(READY) $(OLDEST) $(QEMU) $(ARM64)/sysroot.json $(SSHD) chromium runtime-js
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -79,3 +80,16 @@ chromium:
 	    apt-get install -qq --no-install-recommends chromium fonts-liberation; }; } || \
 	{ echo "chromium: found none on PATH and could not install it; put Chromium or Chrome there" >&2; \
 	  exit 1; }
+
+# The runner for JavaScript: what it needs from npm as the lock file has it, then its build.
+runtime-js: $(JS)/dist/.ready
+
+$(JS)/node_modules/.ready: $(JS)/package.json $(JS)/package-lock.json
+	@command -v npm >/dev/null || { echo "runtime-js: found no npm, expected Node 20 or newer" >&2; exit 1; }
+	cd $(JS) && npm_config_cache=$(CURDIR)/.cache/npm npm ci --no-progress
+	touch $@
+
+$(JS)/dist/.ready: $(JS)/node_modules/.ready $(JS)/tsconfig.json $(shell find $(JS)/src -name '*.ts')
+	rm -rf $(@D)
+	cd $(JS) && npm run --silent build
+	touch $@
