@@ -22,7 +22,9 @@ export class AdapterStore {
     this.#bundle = bundle;
     this.#inputs = new Map(inputs.map((input) => [input.name, one(input)]));
     this.names = inputs.length ? Object.keys(adapters) : [];
-    for (const { name, dtype, off_shape: dims } of this.#inputs.values()) {
+    for (const input of this.#inputs.values()) {
+      const { name, dtype } = input;
+      const dims = offShape(input);
       this.#off[name] = { type: dtype, dims, data: zeros(dtype, countOf(dims)) };
     }
   }
@@ -110,7 +112,7 @@ export class AdapterStore {
 
   /** Return the zeros of a site that an adapter leaves alone. */
   #left(input: AdapterInput, where: string): TensorData {
-    if (input.off_shape.includes(0)) return this.#off[input.name] as TensorData;
+    if (offShape(input).includes(0)) return this.#off[input.name] as TensorData;
     const shape = `[${input.shape.join(",")}]`;
     throw new EdgeError("damaged", `${where}: found no ${input.name}, expected shape ${shape}`);
   }
@@ -151,6 +153,9 @@ function named(axis: Axis, sizes: ReadonlyMap<string, number>): string {
 /** Return the input of one adapter: a decoder's inputs hold several, a file holds one. */
 function one(input: AdapterInput): AdapterInput {
   if (input.shape[0] !== STACKED) return input;
-  const shape = input.shape.slice(1);
-  return { ...input, shape, off_shape: shape.map((axis) => (typeof axis === "string" ? 0 : axis)) };
+  return { ...input, shape: input.shape.slice(1), off_shape: null };
+}
+
+function offShape({ off_shape: known, shape }: AdapterInput): readonly number[] {
+  return known ?? shape.map((axis) => (typeof axis === "string" ? 0 : axis));
 }

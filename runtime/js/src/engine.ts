@@ -4,6 +4,7 @@ import { AdapterStore } from "./adapters.js";
 import { Batches } from "./batches.js";
 import type { Bundle } from "./bundle.js";
 import { Cache, decoderFeeds, emptyPast } from "./cache.js";
+import { EdgeError } from "./errors.js";
 import { checkInputs, type Inputs } from "./inputs.js";
 import type { Manifest } from "./manifest.js";
 import type { Session } from "./session.js";
@@ -56,6 +57,16 @@ export class Engine {
       throw error;
     });
     return this.#tokens;
+  }
+
+  /** Return the tokenizer, or null where there is none or the library does not know its kind. */
+  async tokensIfKnown(): Promise<Tokens | null> {
+    try {
+      return await this.tokens();
+    } catch (error) {
+      if (error instanceof EdgeError && error.code === "unsupported") return null;
+      throw error;
+    }
   }
 
   /** Return what makes batches of texts. */

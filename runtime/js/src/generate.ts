@@ -8,7 +8,7 @@ import { argmax } from "./tasks.js";
 
 /** What was generated behind a prompt. */
 export interface Generation {
-  /** What follows the prompt, without special tokens; empty where the bundle has no tokenizer. */
+  /** What follows the prompt, without special tokens; empty where no tokenizer is to be had. */
   readonly text: string;
   /** All new tokens, the stop token among them. */
   readonly tokens: readonly number[];

@@ -3,8 +3,9 @@
 import { sha256Hex } from "./digest.js";
 import { EdgeError } from "./errors.js";
 import { isObject, parseJson } from "./json.js";
+import { ABSENT, illFormed } from "./schema.js";
 import type { BundleSource } from "./source.js";
-import { type ElementType, isElementType } from "./tensors.js";
+import type { ElementType } from "./tensors.js";
 
 export const FORMAT_VERSION = 1;
 export const MANIFEST = "manifest.json";
@@ -22,12 +23,12 @@ export interface Node {
 }
 
 export interface AdapterInput extends Node {
-  readonly off_shape: readonly number[];
+  readonly off_shape?: readonly number[] | null;
 }
 
 export interface AdapterEntry {
   readonly file: string;
-  readonly labels: readonly string[] | null;
+  readonly labels?: readonly string[] | null;
   readonly base: string;
 }
 
@@ -62,7 +63,7 @@ export interface Manifest {
   readonly tokenizer: {
     readonly file: string;
     readonly pad_id: number;
-    readonly token_types: boolean;
+    readonly token_types?: boolean;
   } | null;
   readonly golden: {
     readonly adapters: readonly (string | null)[];
@@ -95,8 +96,10 @@ export async function readManifest(source: BundleSource): Promise<Manifest> {
     throw damaged(where, "is damaged, found other bytes than were exported");
   }
   // The seal vouches for what the exporter wrote; what a program takes for granted is checked too.
-  checkShape(found, where);
-  const manifest = found as unknown as Manifest;
+  const complete = { ...ABSENT, ...found };
+  const odd = illFormed(complete);
+  if (odd !== null) throw damaged(where, `found an ill-formed "${odd}"`);
+  const manifest = complete as unknown as Manifest;
   checkNames(manifest, where);
   return manifest;
 }
@@ -130,68 +133,6 @@ async function isSealed(bytes: Uint8Array): Promise<boolean> {
   unsealed.fill(0x30, start, end);
   const text = String.fromCharCode(...bytes.subarray(0, end));
   return text === SEAL + (await sha256Hex(unsealed));
-}
-
-type Check = (value: unknown) => boolean;
-const isString: Check = (value) => typeof value === "string";
-const isCount: Check = (value) => Number.isSafeInteger(value) && Number(value) >= 0;
-const orNull =
-  (check: Check): Check =>
-  (value) =>
-    value === null || value === undefined || check(value);
-const listOf =
-  (check: Check): Check =>
-  (value) =>
-    Array.isArray(value) && value.every(check);
-const mapOf =
-  (check: Check): Check =>
-  (value) =>
-    isObject(value) && Object.values(value).every(check);
-const record =
-  (checks: Record<string, Check>): Check =>
-  (value) =>
-    isObject(value) && Object.entries(checks).every(([name, check]) => check(value[name]));
-const isNode = {
-  name: isString,
-  dtype: isElementType,
-  shape: listOf((axis) => isString(axis) || isCount(axis)),
-};
-
-const SHAPE: Record<string, Check> = {
-  task: isString,
-  problem_type: orNull(isString),
-  labels: orNull(listOf(isString)),
-  max_length: orNull(isCount),
-  pooling: orNull(record({ mode: isString })),
-  inputs: listOf(record(isNode)),
-  outputs: listOf(record(isNode)),
-  adapter_inputs: listOf(record({ ...isNode, off_shape: listOf(isCount) })),
-  min_onnxruntime: orNull(isString),
-  session_options: mapOf((value) => ["string", "number", "boolean"].includes(typeof value)),
-  adapters: mapOf(record({ file: isString, labels: orNull(listOf(isString)), base: isString })),
-  default_adapter: orNull(isString),
-  head: orNull(isString),
-  base_fingerprint: isString,
-  tokenizer: orNull(record({ file: isString, pad_id: isCount })),
-  golden: record({ adapters: listOf(orNull(isString)) }),
-  files: mapOf(record({ size: isCount, sha256: isString })),
-  vocabulary_size: orNull(isCount),
-  decoder: orNull(
-    record({
-      kv_heads: isCount,
-      head_size: isCount,
-      context_length: isCount,
-      cache: listOf(record({ past: isString, present: isString })),
-      adapter_index: orNull(isString),
-      eos_token_ids: listOf(isCount),
-    }),
-  ),
-};
-
-function checkShape(found: Record<string, unknown>, where: string): void {
-  for (const [name, check] of Object.entries(SHAPE)) {
-    if (!check(found[name])) throw damaged(where, `found an ill-formed "${name}"`);
-  }
 }
 
 /** Refuse names of files that lead out of the folder, on any system. */

@@ -176,8 +176,8 @@ export class EdgeRunner {
     this.#expect("generate", "text-generation");
     const decoder = this.manifest.decoder as DecoderEntry; // which the task implies
     const cache = await this.#engine.cache(this.#chosen(options));
-    const tokens =
-      typeof prompt === "string" || this.manifest.tokenizer ? await this.#engine.tokens() : null;
+    const needed = typeof prompt === "string" || options.onText !== undefined;
+    const tokens = needed ? await this.#engine.tokens() : await this.#engine.tokensIfKnown();
     const ids = typeof prompt === "string" ? (tokens?.encode(prompt).ids ?? []) : prompt;
     if (!prompt.length || !ids.length) {
       throw new EdgeError("invalid_argument", "prompt: found it empty, expected text or token ids");

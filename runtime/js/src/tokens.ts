@@ -3,7 +3,7 @@
 import { Tokenizer } from "@huggingface/tokenizers";
 import type { Bundle } from "./bundle.js";
 import { EdgeError, firstLine } from "./errors.js";
-import { parseJson } from "./json.js";
+import { type Json, parseJson } from "./json.js";
 
 /** One text's tokens. */
 export interface Encoding {
@@ -43,14 +43,22 @@ export class Tokens {
       const line = `${bundle.name}: holds no tokenizer; give token ids`;
       throw new EdgeError("unsupported", line);
     }
+    const where = `${bundle.name}/${info.file}`;
     const bytes = await bundle.read(info.file);
+    let content: Json;
     try {
-      // Its own configuration would add what tokenizer.json leaves out, such as cleaned-up spaces.
-      const config = { clean_up_tokenization_spaces: false };
-      return new Tokens(new Tokenizer(parseJson(bytes) as object, config), info.token_types);
+      content = parseJson(bytes);
     } catch (error) {
-      const line = `${bundle.name}/${info.file}: is not a tokenizer: ${firstLine(error)}`;
-      throw new EdgeError("damaged", line, error);
+      throw new EdgeError("damaged", `${where}: is not a tokenizer: ${firstLine(error)}`, error);
+    }
+    try {
+      // The model's own settings would add what tokenizer.json leaves out, such as cleaned-up spaces.
+      const settings = { clean_up_tokenization_spaces: false };
+      const tokenizer = new Tokenizer(content as object, settings);
+      return new Tokens(tokenizer, info.token_types ?? true);
+    } catch (error) {
+      const line = `${where}: is of a kind that @huggingface/tokenizers does not know`;
+      throw new EdgeError("unsupported", `${line}: ${firstLine(error)}; give token ids`, error);
     }
   }
 
