@@ -22,9 +22,11 @@ def built() -> None:
 
 
 @pytest.fixture(scope="session")
-def node(built: None, tmp_path_factory: pytest.TempPathFactory) -> Node:
-    """Return Node."""
-    return Node(tmp_path_factory.mktemp("cache"))
+def node(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """Yield Node."""
+    node = Node(tmp_path_factory.mktemp("cache"))
+    yield node
+    node.close()
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,40 @@ async function integers({ folder }, host) {
   return { differs, count: session.outputNames.length };
 }
 
-const verbs = { call, integers };
+// Classify texts with two adapters one after another and all at once, then close in between.
+async function overlap({ bundle, text }, host) {
+  const runner = await host.edge.EdgeRunner.load(host.open(bundle), { ort: host.ort, threads: 1 });
+  const jobs = [...runner.adapters, ...runner.adapters].map((adapter) => ({ adapter }));
+  const alone = [];
+  for (const job of jobs) alone.push(await runner.classify(text, job));
+  const together = await Promise.all(jobs.map((job) => runner.classify(text, job)));
+  const { inputs } = await runner.tokenize(text);
+  const outcome = (run) => run.then(() => "answered", (error) => error.code);
+  const under = [outcome(runner.run(inputs)), outcome(runner.run(inputs))];
+  await Promise.resolve(); // both are with onnxruntime now
+  for (let turn = 0; turn < 10; turn += 1) await Promise.resolve();
+  const closing = runner.close();
+  const late = outcome(runner.run(inputs));
+  const afterClose = await Promise.all([...under, late]);
+  await closing;
+  return { alone, together, afterClose };
+}
+
+// Return the ids of texts, and their text again, with a tokenizer's file of any kind.
+async function tokens({ file, texts }, host) {
+  const bundle = {
+    name: "a folder",
+    manifest: { tokenizer: { file, pad_id: 0 } },
+    read: host.read,
+  };
+  const tokenizer = await host.edge.Tokens.open(bundle);
+  return texts.map((text) => {
+    const { ids } = tokenizer.encode(text);
+    return { ids, text: tokenizer.decode(ids) };
+  });
+}
+
+const verbs = { call, integers, overlap, tokens };
 
 export async function answer(requests, host) {
   const answers = [];

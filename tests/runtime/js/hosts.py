@@ -95,32 +95,39 @@ class Host:
 
 
 class Node(Host):
-    """Node with onnxruntime-node."""
+    """One process of Node with onnxruntime-node; close it."""
 
     name = "node"
 
     def __init__(self, cache: Path) -> None:
         """Take the cache folder in which runners remember what they checked."""
-        self._environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
+        self._process = subprocess.Popen(
+            ["node", HERE / "node.mjs"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"XDG_CACHE_HOME": str(cache)},
+            text=True,
+        )
 
     def ask(self, *requests: Mapping[str, Any]) -> list[Any]:
-        """Return the answers of a new process."""
-        done = subprocess.run(
-            ["node", HERE / "node.mjs"],
-            input=json.dumps(requests),
-            capture_output=True,
-            text=True,
-            check=False,
-            env=self._environment,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        answers: list[Any] = json.loads(done.stdout)
+        """Return the process's answers."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write(json.dumps(requests) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line.startswith("["), line + self._process.stdout.read()
+        answers: list[Any] = json.loads(line)
         return answers
 
     def place(self, folder: Path) -> str:
         """Return the path."""
         return str(folder)
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
 
 
 class Web(Host):
