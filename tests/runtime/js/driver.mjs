@@ -33,7 +33,8 @@ async function call({ bundle, load = {}, source = {}, calls = [] }, host) {
   if (!runner) return { loaded, answers: [] };
   const answers = [];
   for (const [name, ...given] of calls) {
-    const member = () => (typeof runner[name] === "function" ? runner[name](...given) : runner[name]);
+    const member = () =>
+      typeof runner[name] === "function" ? runner[name](...given) : runner[name];
     answers.push(await attempt(member));
   }
   await runner.close();
@@ -69,7 +70,11 @@ async function overlap({ bundle, text }, host) {
   for (const job of jobs) alone.push(await runner.classify(text, job));
   const together = await Promise.all(jobs.map((job) => runner.classify(text, job)));
   const { inputs } = await runner.tokenize(text);
-  const outcome = (run) => run.then(() => "answered", (error) => error.code);
+  const outcome = (run) =>
+    run.then(
+      () => "answered",
+      (error) => error.code,
+    );
   const under = [outcome(runner.run(inputs)), outcome(runner.run(inputs))];
   await Promise.resolve(); // both are with onnxruntime now
   for (let turn = 0; turn < 10; turn += 1) await Promise.resolve();

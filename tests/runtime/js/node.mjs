@@ -4,8 +4,8 @@ import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import * as edge from "../../../runtime/js/dist/index.js";
-import { Tokens } from "../../../runtime/js/dist/tokens.js";
 import { folder } from "../../../runtime/js/dist/sources/node.js";
+import { Tokens } from "../../../runtime/js/dist/tokens.js";
 import { answer } from "./driver.mjs";
 
 const require = createRequire(new URL("../../../runtime/js/package.json", import.meta.url));
