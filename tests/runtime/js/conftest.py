@@ -11,7 +11,7 @@ import pytest
 from edge_lra.pipeline import ExportRequest, export
 from tests.language.models import TEXT, write_adapter, write_model
 from tests.runtime.js.chromium import Chromium
-from tests.runtime.js.hosts import PACKAGE, Host, Node, Web
+from tests.runtime.js.hosts import PACKAGE, PHONE, Host, Node, Web
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def node(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Chromium]:
     """Yield a browser."""
-    browser = Chromium()
+    browser = Chromium(f"--host-resolver-rules=MAP {PHONE} 127.0.0.1")
     yield browser
     browser.close()
 

@@ -20,6 +20,7 @@ from tests.runtime.js.chromium import Chromium, Page
 ROOT = Path(edge_lra.__file__).parent.parent
 PACKAGE = ROOT / "runtime/js"
 HERE = Path(__file__).parent
+PHONE = "phone.test"  # this machine by a name that no browser takes for a secure context
 Call = Sequence[Any]  # a method's name and its arguments
 
 
@@ -135,14 +136,20 @@ class Web(Host):
 
     name = "web"
 
-    def __init__(self, browser: Chromium, root: Path) -> None:
-        """Serve a folder, which gets links to what the page needs."""
+    def __init__(self, browser: Chromium, root: Path, alias: str | None = None) -> None:
+        """Serve a folder, which gets links to what the page needs.
+
+        Args:
+            browser: shows the page.
+            root: an empty folder.
+            alias: a name of this machine in the page's address.
+        """
         self._browser = browser
         self._root = root
         for name in ("harness.html", "driver.mjs"):
             shutil.copy(HERE / name, root / name)
         (root / "js").symlink_to(PACKAGE)
-        self._server = Server(root)
+        self._server = Server(root, alias)
         self._page: Page | None = None
 
     @property
@@ -175,8 +182,9 @@ class Web(Host):
 class Server:
     """A folder, served on this machine as Python's own static server does it."""
 
-    def __init__(self, root: Path) -> None:
-        """Serve in a thread, on a free port."""
+    def __init__(self, root: Path, alias: str | None = None) -> None:
+        """Serve in a thread, on a free port; the alias is for the address alone."""
+        self._name = alias or "127.0.0.1"
         handler = partial(_Quiet, directory=str(root))
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -184,7 +192,7 @@ class Server:
     @property
     def address(self) -> str:
         """Its URL."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://{self._name}:{self._server.server_address[1]}"
 
     def close(self) -> None:
         """Stop serving."""

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 from edge_lra import Runner
 from edge_lra.bundle import load_manifest
 from edge_lra.golden import compare, read_golden
-from tests.runtime.js.hosts import ROOT, Host, Node, value_of
+from tests.runtime.js.chromium import Chromium
+from tests.runtime.js.hosts import PHONE, ROOT, Host, Node, Web, value_of
 
 BUNDLES = ["merged", "factored", "hidden"]
 
@@ -74,3 +75,13 @@ def test_every_integer_is_exact(host: Host) -> None:
     expected = [name for name in load_file(cases / "integers.safetensors") if name[0] == "y"]
     found = value_of(host.ask({"verb": "integers", "folder": host.place(cases)})[0])
     assert found == {"differs": [], "count": len(expected)}
+
+
+def test_a_page_that_is_no_secure_context_checks_its_files_too(
+    factored: Path, browser: Chromium, built: None, tmp_path: Path
+) -> None:
+    """As on a phone that opens this machine's page over plain http: no `crypto.subtle`."""
+    web = Web(browser, tmp_path, PHONE)
+    assert web.page.evaluate("[isSecureContext, typeof crypto.subtle]") == [False, "undefined"]
+    assert web.call(factored, ("checkGolden",))[0]["passed"]
+    web.close()
