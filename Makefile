@@ -10,11 +10,18 @@ ARM64 := .cache/arm64
 SSHD := .cache/sshd/.ready
 JS := runtime/js
 SSH_PACKAGES := openssh-server openssh-client libwrap0 libnss-wrapper
+AAR := .cache/onnxruntime-aar
+JAVA_PACKAGES := openjdk-17-jdk-headless junit5 libgoogle-gson-java libjetbrains-annotations-java \
+  gcc libc6-dev unzip
 
 .PHONY: venv test demo bench chromium runtime-js
 venv: $(READY)
 
 test: $(READY) $(OLDEST) $(QEMU) $(ARM64)/sysroot.json $(SSHD) chromium runtime-js
+.PHONY: venv test demo bench chromium java java-tools
+venv: $(READY)
+
+test: $(READY) $(OLDEST) $(QEMU) $(ARM64)/sysroot.json $(SSHD) chromium java
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -92,4 +99,21 @@ $(JS)/node_modules/.ready: $(JS)/package.json $(JS)/package-lock.json
 $(JS)/dist/.ready: $(JS)/node_modules/.ready $(JS)/tsconfig.json $(shell find $(JS)/src -name '*.ts')
 	rm -rf $(@D)
 	cd $(JS) && npm run --silent build
+# What the Android runner is compiled with, against and proven in: a JDK, onnxruntime's AAR, and a
+# C compiler for the AAR's JNI library (Debian or Ubuntu).
+java: $(AAR)/.ready
+
+java-tools:
+	@dpkg -s $(JAVA_PACKAGES) >/dev/null 2>&1 && command -v npm >/dev/null || { \
+	  packages="$(JAVA_PACKAGES) $$(command -v npm >/dev/null || echo npm)"; \
+	  apt-get install -qq --no-install-recommends $$packages || \
+	  { apt-get update -qq && apt-get install -qq --no-install-recommends $$packages; }; }
+
+$(AAR)/.ready: | java-tools
+	rm -rf $(@D)
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent com.github.asus4.onnxruntime@0.4.9
+	tar -xzf $(@D)/*.tgz -C $(@D) package/Plugins/Android/onnxruntime.aar
+	cd $(@D) && unzip -q package/Plugins/Android/onnxruntime.aar -x 'jni/x86/*'
+	rm -r $(@D)/package $(@D)/*.tgz
 	touch $@
