@@ -162,7 +162,7 @@ final class ExternalData {
 
     private ByteBuffer take(ByteBuffer bytes, long size) {
         if (size < 0 || size > bytes.remaining()) {
-            throw malformed("a field of " + Long.toUnsignedString(size) + " bytes");
+            throw malformed("a field of " + size + " bytes");
         }
         ByteBuffer part = bytes.slice();
         part.limit((int) size);

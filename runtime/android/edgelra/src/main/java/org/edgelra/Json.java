@@ -62,16 +62,13 @@ final class Json {
         }
     }
 
+    /** Reads a value that is inside of {@code depth} others. */
     private Object value(int depth) throws IOException {
-        if (depth > MAX_DEPTH) {
-            throw EdgeException.damaged(
-                    where + ": found JSON deeper than " + MAX_DEPTH + " levels, expected fewer");
-        }
         switch (reader.peek()) {
             case BEGIN_OBJECT:
-                return map(depth);
+                return map(deeper(depth));
             case BEGIN_ARRAY:
-                return list(depth);
+                return list(deeper(depth));
             case STRING:
                 return reader.nextString();
             case NUMBER:
@@ -86,6 +83,14 @@ final class Json {
         }
     }
 
+    private int deeper(int depth) {
+        if (depth == MAX_DEPTH) {
+            throw EdgeException.damaged(
+                    where + ": found JSON deeper than " + MAX_DEPTH + " levels, expected fewer");
+        }
+        return depth + 1;
+    }
+
     private Map<String, Object> map(int depth) throws IOException {
         Map<String, Object> map = new LinkedHashMap<>();
         reader.beginObject();
@@ -94,7 +99,7 @@ final class Json {
             if (map.containsKey(name)) {
                 throw corrupt("the name " + name + " twice");
             }
-            map.put(name, value(depth + 1));
+            map.put(name, value(depth));
         }
         reader.endObject();
         return map;
@@ -104,7 +109,7 @@ final class Json {
         List<Object> list = new ArrayList<>();
         reader.beginArray();
         while (reader.hasNext()) {
-            list.add(value(depth + 1));
+            list.add(value(depth));
         }
         reader.endArray();
         return list;

@@ -30,7 +30,7 @@ final class Safetensors {
         long length = bytes.getLong();
         if (length < 0 || length > MAX_HEADER || length > bytes.remaining()) {
             throw EdgeException.damaged(
-                    where + ": found a header of " + Long.toUnsignedString(length)
+                    where + ": found a header of " + length
                             + " bytes, expected one inside the file and of at most " + MAX_HEADER);
         }
         ByteBuffer header = bytes.slice();
