@@ -11,6 +11,7 @@ SSHD := .cache/sshd/.ready
 JS := runtime/js
 SSH_PACKAGES := openssh-server openssh-client libwrap0 libnss-wrapper
 AAR := .cache/onnxruntime-aar
+KOTLIN := .cache/kotlin/.ready
 JAVA_PACKAGES := openjdk-17-jdk-headless junit5 libgoogle-gson-java libjetbrains-annotations-java \
   gcc libc6-dev unzip
 
@@ -102,6 +103,9 @@ $(JS)/dist/.ready: $(JS)/node_modules/.ready $(JS)/tsconfig.json $(shell find $(
 # What the Android runner is compiled with, against and proven in: a JDK, onnxruntime's AAR, and a
 # C compiler for the AAR's JNI library (Debian or Ubuntu).
 java: $(AAR)/.ready
+# What the Android runner is compiled with, against and proven in: a JDK, Kotlin for its sample,
+# onnxruntime's AAR, and a C compiler for the AAR's JNI library (Debian or Ubuntu).
+java: $(AAR)/.ready $(KOTLIN)
 
 java-tools:
 	@dpkg -s $(JAVA_PACKAGES) >/dev/null 2>&1 && command -v npm >/dev/null || { \
@@ -116,4 +120,12 @@ $(AAR)/.ready: | java-tools
 	tar -xzf $(@D)/*.tgz -C $(@D) package/Plugins/Android/onnxruntime.aar
 	cd $(@D) && unzip -q package/Plugins/Android/onnxruntime.aar -x 'jni/x86/*'
 	rm -r $(@D)/package $(@D)/*.tgz
+	touch $@
+
+$(KOTLIN): | java-tools
+	rm -rf $(@D)
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent kotlin-compiler@2.4.20
+	tar -xzf $(@D)/*.tgz -C $(@D) --strip-components=1 package/lib
+	rm $(@D)/*.tgz
 	touch $@

@@ -190,6 +190,12 @@ public final class EdgeRunner implements AutoCloseable {
         return generate(prompt, options, null);
     }
 
+    /** Goes on from a prompt with at most so many tokens of the default adapter. */
+    @NotNull
+    public Generation generate(@NotNull long[] prompt, int maxTokens) {
+        return generate(prompt, GenerateOptions.DEFAULT.withMaxTokens(maxTokens), null);
+    }
+
     /** Generates in the background; the listener is called there. */
     @NotNull
     public CompletableFuture<Generation> generateAsync(

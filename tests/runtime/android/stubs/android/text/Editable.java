@@ -1,0 +1,4 @@
+package android.text;
+
+/** As much of Android's interface as the sample calls. */
+public interface Editable extends CharSequence {}
