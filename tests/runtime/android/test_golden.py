@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from edge_lra import Generator, Runner
-from edge_lra.bundle import load_manifest
+from edge_lra.bundle import describe_files, load_manifest, seal
 from edge_lra.golden import check_golden, read_golden
 from tests.runtime.android.conftest import Probe
 from tests.runtime.android.toolchain import ROOT
@@ -105,3 +107,29 @@ def test_greedy_tokens_are_those_of_python(
                 )
                 assert found["tokens"] == expected.tokens == found["heard"]
                 assert found["stoppedBy"] == "MAX_TOKENS"
+
+
+def test_threads_share_a_runner_and_one_may_close_it(probe: Probe, factored: Path) -> None:
+    inputs = read_golden(factored, load_manifest(factored))[0].inputs
+    answer = probe.ask("together", runner=probe.load(factored), inputs=str(probe.file(inputs)))
+    assert answer["right"] == 200 and answer["wrong"] == 0
+    assert answer["closed"] >= 20  # the closing thread's own, at least
+
+
+def test_a_graph_in_onnxruntimes_own_format_runs(
+    probe: Probe, tiny_decoder: Path, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(tiny_decoder, tmp_path / "x.edge")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(bundle / "model.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(bundle / "model.onnx", options, ["CPUExecutionProvider"])
+    for name in ("model.onnx", "model.onnx.data"):
+        (bundle / name).unlink()
+    manifest = load_manifest(tiny_decoder)
+    kept = describe_files(bundle)
+    (bundle / "manifest.json").write_bytes(seal(manifest | {"files": kept}))
+    asked = {"prompt": [1, 2, 3], "max_tokens": 16, "stop_tokens": []}
+    expected = probe.ask("generate", runner=probe.load(tiny_decoder), **asked)
+    found = probe.ask("generate", runner=probe.load(bundle), **asked)
+    assert found["tokens"] == expected["tokens"] and len(found["tokens"]) == 16

@@ -78,6 +78,9 @@ public final class Probe {
             case "integers":
                 integers(new File(request.text("folder")), answer);
                 break;
+            case "together":
+                Together.run(runner(request), tensors(new File(request.text("inputs"))), answer);
+                break;
             case "soak":
                 soak(request, answer);
                 break;

@@ -9,21 +9,21 @@ import java.util.Random;
 /** Times runs of one shape: after a warm-up, as many as fit into the budget. */
 final class Profiler {
     private static final int WARM_UP = 2;
-    private static final double BUDGET_MS = 5000;
+    static final double BUDGET_MS = 5000;
     private static final int LEAST_RUNS = 5;
     private static final double NS_A_MS = 1e6;
 
     private Profiler() {}
 
-    /** Returns the milliseconds of each run. */
-    static double[] time(Runnable run) {
+    /** Returns the milliseconds of each run; no new one once the budget is used up. */
+    static double[] time(Runnable run, double budgetMs) {
         for (int round = 0; round < WARM_UP; round++) {
             run.run();
         }
         double[] latenciesMs = new double[64];
         int runs = 0;
         long start = System.nanoTime();
-        while (runs < LEAST_RUNS || (System.nanoTime() - start) / NS_A_MS < BUDGET_MS) {
+        while (runs < LEAST_RUNS || (System.nanoTime() - start) / NS_A_MS < budgetMs) {
             if (runs == latenciesMs.length) {
                 latenciesMs = Arrays.copyOf(latenciesMs, 2 * runs);
             }
