@@ -12,6 +12,7 @@ import pytest
 from edge_lra import Generator, Runner
 from edge_lra.bundle import describe_files, load_manifest, seal
 from edge_lra.golden import check_golden, read_golden
+from tests.runner import tiny_decoder as tiny_decoder_module
 from tests.runtime.android.conftest import Probe
 from tests.runtime.android.toolchain import ROOT
 
@@ -91,10 +92,9 @@ def test_greedy_tokens_are_those_of_python(
     runner = probe.load(folder)
     rng = np.random.default_rng(3)
     with Generator.load(folder, threads=1) as python:
-        room = python.layout.context
         size = python.layout.vocabulary
         for adapter in adapters:
-            for length in (1, 7, min(300, room - 40)):
+            for length in (1, 7, 50):
                 prompt = rng.integers(0, size, length).tolist()
                 expected = python.generate(prompt, max_tokens=40, adapter=adapter, stop_tokens=())
                 found = probe.ask(
@@ -107,6 +107,24 @@ def test_greedy_tokens_are_those_of_python(
                 )
                 assert found["tokens"] == expected.tokens == found["heard"]
                 assert found["stoppedBy"] == "MAX_TOKENS"
+
+
+def test_a_cache_reads_in_chunks_and_grows_as_that_of_python(
+    probe: Probe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny_decoder_module, "CONTEXT", 600)
+    model = tiny_decoder_module.random_llama()
+    folder = tiny_decoder_module.write_bundle(tmp_path / "long.edge", model)
+    runner = probe.load(folder)
+    rng = np.random.default_rng(4)
+    with Generator.load(folder, threads=1) as python:
+        for length in (250, 256, 257, 520):  # the cache grows between steps; prompts of chunks
+            prompt = rng.integers(0, python.layout.vocabulary, length).tolist()
+            expected = python.generate(prompt, max_tokens=40, stop_tokens=())
+            found = probe.ask(
+                "generate", runner=runner, prompt=prompt, max_tokens=40, stop_tokens=[]
+            )
+            assert found["tokens"] == expected.tokens
 
 
 def test_threads_share_a_runner_and_one_may_close_it(probe: Probe, factored: Path) -> None:
