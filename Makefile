@@ -23,6 +23,16 @@ test: $(READY) $(OLDEST) $(QEMU) $(ARM64)/sysroot.json $(SSHD) chromium runtime-
 venv: $(READY)
 
 test: $(READY) $(OLDEST) $(QEMU) $(ARM64)/sysroot.json $(SSHD) chromium java
+# What runtime/cpp compiles against, and what compiles it (Debian or Ubuntu).
+CPP := runtime/cpp
+CPP_HEADERS := .cache/cpp/include/.ready
+CPP_PRESETS := x64 arm64-linux sanitize fuzz
+ORT_HEADERS := com.github.asus4.onnxruntime@0.4.9
+
+.PHONY: venv test demo bench chromium cpp cpp-tools lint-cpp fuzz soak-cpp
+venv: $(READY)
+
+test: $(READY) $(OLDEST) $(QEMU) $(ARM64)/sysroot.json $(SSHD) chromium cpp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -129,3 +139,44 @@ $(KOTLIN): | java-tools
 	tar -xzf $(@D)/*.tgz -C $(@D) --strip-components=1 package/lib
 	rm $(@D)/*.tgz
 	touch $@
+# The C++ runner, its programs for tests and its fuzzers, in build/cpp.
+cpp: $(CPP_HEADERS) cpp-tools
+	for preset in $(CPP_PRESETS); do \
+	  (cd $(CPP) && cmake --preset $$preset >/dev/null) && \
+	  cmake --build build/cpp/$$preset -- -j2 --quiet || exit 1; done
+
+# onnxruntime's C interface is in its Android archive, which this package of npm holds.
+$(CPP_HEADERS): Makefile
+	rm -rf .cache/cpp
+	mkdir -p $(@D)/onnxruntime .cache/cpp/unpacked
+	cd .cache/cpp && npm pack --silent $(ORT_HEADERS) && tar -xzf com.github.*.tgz --wildcards '*.aar'
+	cd .cache/cpp && python3 -m zipfile -e package/Plugins/Android/onnxruntime.aar unpacked
+	cp .cache/cpp/unpacked/headers/*.h $(@D)
+	cd .cache/cpp && { apt-get download -qq nlohmann-json3-dev || \
+	  { apt-get update -qq && apt-get download -qq nlohmann-json3-dev; }; }
+	dpkg -x .cache/cpp/*.deb .cache/cpp/unpacked
+	cp -r .cache/cpp/unpacked/usr/include/nlohmann $(@D)
+	rm -r .cache/cpp/unpacked .cache/cpp/package .cache/cpp/*.tgz .cache/cpp/*.deb
+	touch $@
+
+# Compilers: those on PATH, else Debian's, which only root can install.
+CPP_PROGRAMS := cmake ninja g++ aarch64-linux-gnu-g++ clang++-14 clang-tidy-14
+CPP_PACKAGES := cmake ninja-build g++ g++-aarch64-linux-gnu clang-14 clang-tidy-14 \
+  libclang-rt-14-dev
+CPP_INSTALL := apt-get install -qq --no-install-recommends $(CPP_PACKAGES)
+cpp-tools:
+	@for name in $(CPP_PROGRAMS); do command -v $$name >/dev/null || missing=$$name; done; \
+	[ -z "$$missing" ] || $(CPP_INSTALL) || { apt-get update -qq && $(CPP_INSTALL); } || \
+	{ echo "$$missing: found none on PATH and could not install it" >&2; exit 1; }
+
+lint-cpp: $(CPP_HEADERS) cpp-tools
+	cd $(CPP) && cmake --preset tidy >/dev/null
+	find $(CPP)/src $(CPP)/cli -name '*.cpp' | xargs -P2 -n4 clang-tidy-14 --quiet -p build/cpp/tidy
+
+# Five minutes in all; a test runs each parser's for seconds.
+fuzz: $(READY) cpp
+	$(BIN)/python -m tests.runtime.cpp.fuzzing 100
+
+# 100,000 runs and 1,000 openings; a test runs a part of it.
+soak-cpp: $(READY) cpp
+	$(BIN)/python -m tests.runtime.cpp.soaking 100000 1000

@@ -67,7 +67,7 @@ void check_sizes(const fs::path& folder, const Manifest& manifest) {
         const fs::path file = resolve(folder, name);
         if (size_of(file) != entry.size) {
             fail(EDGE_LRA_DAMAGED, text_of(file), ": found it missing or cut, expected ",
-                 entry.size, " bytes; export again");
+                 entry.size, " bytes");
         }
     }
 }

@@ -1,5 +1,6 @@
 #include "library.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <map>
@@ -94,7 +95,7 @@ Library::Library(const OrtApiBase& base, const std::string& path) : version_(bas
              " without version ", std::uint64_t{api_version}, " of its interface, expected ",
              oldest, " or newer");
     }
-    check(api_->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "edge-lra", &env_), "onnxruntime");
+    check(api_->CreateEnv(ORT_LOGGING_LEVEL_FATAL, "edge-lra", &env_), "onnxruntime");
     check(api_->DisableTelemetryEvents(env_), "onnxruntime");
     check(api_->CreateCpuMemoryInfo(OrtDeviceAllocator, OrtMemTypeDefault, &memory_),
           "onnxruntime");
@@ -115,8 +116,12 @@ void Library::check(OrtStatus* status, const std::string& what) const {
          what, ": ", message.substr(0, message.find('\n')));
 }
 
+bool Library::is_at_least(const std::string& version) const {
+    return numbers_of(version_) >= numbers_of(version);
+}
+
 void Library::require(const std::string& minimum, const std::string& where) const {
-    if (numbers_of(version_) < numbers_of(minimum)) {
+    if (!is_at_least(minimum)) {
         fail(EDGE_LRA_UNSUPPORTED, where, ": found onnxruntime ", version_, ", expected ", minimum,
              " or newer; bring a newer library");
     }

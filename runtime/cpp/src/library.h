@@ -28,6 +28,8 @@ class Library {
     // Throw Failure unless onnxruntime was content; `what` begins the line.
     void check(OrtStatus* status, const std::string& what) const;
 
+    [[nodiscard]] bool is_at_least(const std::string& version) const;
+
     // Throw Failure (UNSUPPORTED) where the version is below "MAJOR.MINOR.PATCH".
     void require(const std::string& minimum, const std::string& where) const;
 

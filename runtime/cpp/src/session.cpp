@@ -8,13 +8,17 @@ namespace edge_lra {
 
 namespace {
 
+// The first release that was seen to find weights beside a graph from memory; 1.20 does not.
+constexpr const char* weights_beside_memory = "1.23.0";
+
 Owned<OrtSessionOptions> make_options(const Library& library, const SessionRequest& request,
                                       const std::string& where) {
     const OrtApi& api = library.api();
     OrtSessionOptions* made = nullptr;
     library.check(api.CreateSessionOptions(&made), where);
     Owned<OrtSessionOptions> options(made, api.ReleaseSessionOptions);
-    library.check(api.SetSessionLogSeverityLevel(made, ORT_LOGGING_LEVEL_ERROR), where);
+    // What fails is told by its status; nothing is printed besides.
+    library.check(api.SetSessionLogSeverityLevel(made, ORT_LOGGING_LEVEL_FATAL), where);
     library.check(api.SetInterOpNumThreads(made, 1), where);
     if (request.threads > 0) {
         library.check(api.SetIntraOpNumThreads(made, request.threads), where);
@@ -40,7 +44,7 @@ Session::Session(const Library& library, const SessionRequest& request)
     const std::string where = say(where_, ": onnxruntime cannot open it");
     const auto options = make_options(library, request, where);
     OrtSession* made = nullptr;
-    if (request.bytes) {
+    if (request.bytes && library.is_at_least(weights_beside_memory)) {
         library.check(
             library.api().CreateSessionFromArray(&library.env(), request.bytes->data(),
                                                  request.bytes->size(), options.get(), &made),
