@@ -26,7 +26,7 @@ test: $(READY) $(OLDEST) $(QEMU) $(ARM64)/sysroot.json $(SSHD) chromium java
 # What runtime/cpp compiles against, and what compiles it (Debian or Ubuntu).
 CPP := runtime/cpp
 CPP_HEADERS := .cache/cpp/include/.ready
-CPP_PRESETS := x64 arm64-linux sanitize fuzz
+CPP_PRESETS := x64 arm64-linux sanitize
 ORT_HEADERS := com.github.asus4.onnxruntime@0.4.9
 
 .PHONY: venv test demo bench chromium cpp cpp-tools lint-cpp fuzz soak-cpp
@@ -148,7 +148,7 @@ cpp: $(CPP_HEADERS) cpp-tools
 # onnxruntime's C interface is in its Android archive, which this package of npm holds.
 $(CPP_HEADERS): Makefile
 	rm -rf .cache/cpp
-	mkdir -p $(@D)/onnxruntime .cache/cpp/unpacked
+	mkdir -p $(@D) .cache/cpp/unpacked
 	cd .cache/cpp && npm pack --silent $(ORT_HEADERS) && tar -xzf com.github.*.tgz --wildcards '*.aar'
 	cd .cache/cpp && python3 -m zipfile -e package/Plugins/Android/onnxruntime.aar unpacked
 	cp .cache/cpp/unpacked/headers/*.h $(@D)

@@ -44,8 +44,8 @@ def long_decoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         factors = {name: decoder.random_adapter(model, rank, rank) for name, rank in RANKS.items()}
         write: Callable[..., Any] = decoder.write_bundle
         return {
-            "merged": write(folder / "merged.edge", model),
-            "factored": write(folder / "factored.edge", model, factors),
+            "merged": write(folder / "merged.edge", model, scheme="none"),
+            "factored": write(folder / "factored.edge", model, factors, scheme="none"),
         }
 
 

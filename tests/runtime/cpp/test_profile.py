@@ -57,9 +57,10 @@ def test_the_answer_has_the_keys_of_the_agent_s(
 def test_a_language_model_s_answer_counts_its_cache_as_the_agent_does(
     long_decoders: dict[str, Path], kind: str, context: int | None
 ) -> None:
-    fields = {"shape": [2, 270], "context": context, "switch": True}
-    found, expected = answer_of(long_decoders[kind], **fields)
+    fields = {"shape": [2, 270], "context": context}
+    found, expected = answer_of(long_decoders[kind], **fields, switch=True)
     assert keys_of(found) == keys_of(expected)
+    found, expected = answer_of(long_decoders[kind], **fields)
     assert found["cache"] == expected["cache"]
 
 
@@ -94,7 +95,7 @@ def test_a_measured_runner_keeps_its_adapter(factored: Path) -> None:
         (["--context", "8"], "which generates no text"),
         (["--adapter", "other"], None),
         (["--threads", "1025"], "threads: found 1025, expected 1 to 1024"),
-        (["--budget-s", "1e9"], "found runs 0, budget_s 1e+09"),
+        (["--budget-s", "1e9"], "found runs 1, budget_s 1e+09"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_at_once(
@@ -156,8 +157,9 @@ def test_a_profile_over_adb_is_the_native_runner_s(
     done = CliRunner().invoke(main, [*words, "--json", str(out)])
     assert done.exit_code == 0, done.output
     (entry,) = json.loads(out.read_text())["entries"]
-    (latency,) = entry["latencies"]
-    assert latency["runs"] == 5 and latency["p50_ms"] > 0
+    (timing,) = entry["measured"]["timings"]
+    assert timing["runs"] == 5 and timing["p50_ms"] > 0
+    assert entry["measured"]["transport"] == "adb" and entry["measured"]["start"]["load_s"] > 0
     assert phone.left() == []
 
 
@@ -170,7 +172,8 @@ def test_a_language_model_s_profile_over_adb_times_its_tokens(
     done = CliRunner().invoke(main, [*words, "--runs", "5", "--json", str(out)])
     assert done.exit_code == 0, done.output
     (entry,) = json.loads(out.read_text())["entries"]
-    assert len(entry["latencies"]) == 1
+    (step,) = entry["measured"]["decoding"]
+    assert (step["context"], step["runs"]) == (64, 5)
 
 
 def test_a_mistake_over_adb_is_one_line(phone: Phone, merged: Path) -> None:
