@@ -12,9 +12,21 @@ import numpy as np
 
 from tests.runtime.cpp.places import SHARED, library_of
 
-DTYPES = (
-    "float32 float64 float16 bfloat16 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool"
-).split()
+DTYPES = [
+    "float32",
+    "float64",
+    "float16",
+    "bfloat16",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "bool",
+]
 DEFAULT, NONE, NAMED = 0, 1, 2
 ONCE, ALWAYS, NEVER = 0, 1, 2
 OnToken = c.CFUNCTYPE(c.c_int, c.c_int64, c.c_void_p)
@@ -113,10 +125,25 @@ class _Library:
 
 FUNCTIONS = tuple(
     f"edge_lra_{name}"
-    for name in (
-        "abi_version version last_error code_name open close set_adapter describe run generate "
-        "verify_golden profile outputs_count outputs_get outputs_find outputs_close free_text"
-    ).split()
+    for name in [
+        "abi_version",
+        "version",
+        "last_error",
+        "code_name",
+        "open",
+        "close",
+        "set_adapter",
+        "describe",
+        "run",
+        "generate",
+        "verify_golden",
+        "profile",
+        "outputs_count",
+        "outputs_get",
+        "outputs_find",
+        "outputs_close",
+        "free_text",
+    ]
 )
 LIBRARY: Any = _Library()
 
@@ -133,7 +160,7 @@ def sized(kind: type[c.Structure], **fields: Any) -> Any:
     return kind(struct_size=c.sizeof(kind), **fields)
 
 
-def choice_of(adapter: str | None | bool) -> dict[str, Any]:
+def choice_of(adapter: str | bool | None) -> dict[str, Any]:
     """Return the fields of a choice: a name, None for no adapter, True for the default."""
     if adapter is True:
         return {"choice": DEFAULT}
@@ -163,17 +190,13 @@ class Bundle:
         check(LIBRARY.edge_lra_set_adapter(self.handle, name.encode() if name else None))
 
     def run(
-        self, inputs: Mapping[str, np.ndarray], adapter: str | None | bool = True
+        self, inputs: Mapping[str, np.ndarray], adapter: str | bool | None = True
     ) -> dict[str, np.ndarray]:
         tensors = (Tensor * max(len(inputs), 1))(*(tensor_of(*item) for item in inputs.items()))
         outputs = c.c_uint64()
         options = sized(RunOptions, **choice_of(adapter))
         count = c.c_size_t(len(inputs))
-        check(
-            LIBRARY.edge_lra_run(
-                self.handle, tensors, count, c.byref(options), c.byref(outputs)
-            )
-        )
+        check(LIBRARY.edge_lra_run(self.handle, tensors, count, c.byref(options), c.byref(outputs)))
         try:
             return read_outputs(outputs)
         finally:
@@ -183,7 +206,7 @@ class Bundle:
         self,
         prompt: Sequence[int],
         max_tokens: int,
-        adapter: str | None | bool = True,
+        adapter: str | bool | None = True,
         stop_tokens: Sequence[int] | None = None,
         on_token: Any = None,
     ) -> tuple[list[int], Any]:

@@ -17,9 +17,20 @@ def build_app(preset: str, folder: Path) -> Path:
     compilers = ("clang-14", "clang++-14") if preset == "sanitize" else ("gcc", "g++")
     steps = [
         ["cmake", "--install", BUILD / preset, "--prefix", prefix],
-        ["cmake", "-G", "Ninja", "-S", APP, "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}"]
-        + [f"-DCMAKE_C_COMPILER={compilers[0]}", f"-DCMAKE_CXX_COMPILER={compilers[1]}"]
-        + [f"-DCMAKE_C_FLAGS={flags}", f"-DCMAKE_CXX_FLAGS={flags}"],
+        [
+            "cmake",
+            "-G",
+            "Ninja",
+            "-S",
+            APP,
+            "-B",
+            build,
+            f"-DCMAKE_PREFIX_PATH={prefix}",
+            f"-DCMAKE_C_COMPILER={compilers[0]}",
+            f"-DCMAKE_CXX_COMPILER={compilers[1]}",
+            f"-DCMAKE_C_FLAGS={flags}",
+            f"-DCMAKE_CXX_FLAGS={flags}",
+        ],
         ["cmake", "--build", build],
     ]
     for step in steps:

@@ -34,7 +34,9 @@ def run_program(
     *command: object, environment: Mapping[str, str] | None = None, timeout_s: float = 300
 ) -> Ended:
     """Run a program to its end."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "XDG_CACHE_HOME") if name in os.environ}
+    kept = {
+        name: os.environ[name] for name in ("PATH", "HOME", "XDG_CACHE_HOME") if name in os.environ
+    }
     return subprocess.run(
         [str(word) for word in command],
         env=kept | dict(environment or {}),

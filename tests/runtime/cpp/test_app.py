@@ -68,7 +68,9 @@ def test_the_stripped_program_is_small(tmp_path: Path) -> None:
 
 
 def test_the_library_exports_its_interface_alone() -> None:
-    done = run_program("nm", "-D", "--defined-only", "--extern-only", TOOL.with_name("libedge_lra.so"))
+    done = run_program(
+        "nm", "-D", "--defined-only", "--extern-only", TOOL.with_name("libedge_lra.so")
+    )
     names = {line.split()[-1] for line in done.stdout.splitlines()}
     header = (SOURCES / "include/edge_lra.h").read_text()
     declared = {name for name in names if name.startswith("edge_lra_")}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.runtime.cpp.bundles import tokens
-from tests.runtime.cpp.places import BUILD, CASES, ROOT, run_program
 from edge_lra.transport.sysroot import EMULATOR, find_sysroot
+from tests.runtime.cpp.places import BUILD, CASES, ROOT, run_program
 
 TOOL = BUILD / "arm64-linux/edge-lra-run"
 CORES = ("cortex-a53", "cortex-a76")

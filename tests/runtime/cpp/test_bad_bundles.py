@@ -117,9 +117,7 @@ OUTSIDE = [
 
 @pytest.mark.parametrize("name", OUTSIDE)
 @pytest.mark.parametrize("place", ["files", "adapters", "tokenizer"])
-def test_names_that_leave_the_bundle_are_refused(
-    tiny_bundle: Path, name: str, place: str
-) -> None:
+def test_names_that_leave_the_bundle_are_refused(tiny_bundle: Path, name: str, place: str) -> None:
     entry = {"size": 1, "sha256": "0" * 64}
     changes: dict[str, Change] = {
         "files": lambda manifest: manifest["files"].update({name: entry}),
@@ -162,7 +160,9 @@ def test_files_that_changed_are_damaged(tiny_bundle: Path, name: str, damage: st
     flipped = content[:-1] + bytes([content[-1] ^ 1])
     file.unlink()
     if damage != "missing":
-        file.write_bytes({"cut": content[:-1], "longer": content + b"x", "flipped": flipped}[damage])
+        file.write_bytes(
+            {"cut": content[:-1], "longer": content + b"x", "flipped": flipped}[damage]
+        )
     found = refusal(tiny_bundle)
     assert found.code == "damaged" and found.line == python_says(tiny_bundle)
 
@@ -260,7 +260,9 @@ def test_weights_in_files_that_are_not_listed_are_refused(
     assert found.code == "damaged" and f"found weights in '{location}'" in found.line
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00", b"\xff" * 40, b"\x3a\xff\xff\xff\xff\x0f", b"\x0b"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00", b"\xff" * 40, b"\x3a\xff\xff\xff\xff\x0f", b"\x0b"]
+)
 def test_a_graph_that_is_none_is_refused(tiny_bundle: Path, content: bytes) -> None:
     (tiny_bundle / "model.onnx").write_bytes(content)
     assert refusal(tiny_bundle, verify=NEVER).code in ("damaged", "runtime")
@@ -275,7 +277,8 @@ def test_a_graph_with_other_inputs_is_refused(tiny_bundle: Path) -> None:
 
 def test_a_graph_without_an_output_is_refused(tiny_bundle: Path) -> None:
     change_manifest(
-        tiny_bundle, lambda manifest: manifest["outputs"].append(manifest["outputs"][0] | {"name": "x"})
+        tiny_bundle,
+        lambda manifest: manifest["outputs"].append(manifest["outputs"][0] | {"name": "x"}),
     )
     assert refusal(tiny_bundle).line.endswith("disagree on outputs: x")
 
@@ -365,9 +368,7 @@ def run_adapter(folder: Path, content: bytes | None = None, **options: Any) -> R
 
 
 def test_an_adapter_of_another_base_is_foreign(tiny_bundle: Path) -> None:
-    change_manifest(
-        tiny_bundle, lambda manifest: manifest["adapters"]["two"].update(base="f" * 64)
-    )
+    change_manifest(tiny_bundle, lambda manifest: manifest["adapters"]["two"].update(base="f" * 64))
     found = run_adapter(tiny_bundle)
     assert found.code == "foreign_adapter"
     assert found.line.startswith("adapter two: is foreign: found base ffffffffffff, expected ")
@@ -433,11 +434,17 @@ def _tensors(**tensors: Any) -> bytes:
     ("content", "said"),
     [
         (_tensors(side=np.zeros(1, np.float32)), "the graph has no input 'side'"),
-        (_tensors(up=np.zeros((2, 5), np.float32)), "up: found float32[2, 5], expected float32[rank, 4]"),
+        (
+            _tensors(up=np.zeros((2, 5), np.float32)),
+            "up: found float32[2, 5], expected float32[rank, 4]",
+        ),
         (_tensors(up=np.zeros((2, WIDTH), np.float16)), "up: found float16[2, 4]"),
         (_tensors(up=np.zeros(8, np.float32)), "up: found float32[8]"),
         (_tensors(up=np.zeros((3, WIDTH), np.float32)), "up: found float32[3, 4]"),
-        (header({"down": entry(dtype="F8_E4M3", offsets=[0, 4])}, b"\0" * 4), "the dtype 'F8_E4M3'"),
+        (
+            header({"down": entry(dtype="F8_E4M3", offsets=[0, 4])}, b"\0" * 4),
+            "the dtype 'F8_E4M3'",
+        ),
     ],
 )
 def test_adapters_with_other_tensors_are_refused(

@@ -51,7 +51,9 @@ def test_what_a_person_reads_is_one_line(tiny_whole: Path) -> None:
     assert call_tool("cases", CASES).stdout == "48 of 48 integer products are exact\n"
     assert call_tool("verify", tiny_whole).stdout.startswith("0 golden cases: ")
     done = call_tool("profile", "--shape", "1x4", "--runs", 3, tiny_whole)
-    assert re.fullmatch(r"p50 \S+ ms, p90 .* of 3 runs; loaded in .* ms, first run .* ms\n", done.stdout)
+    assert re.fullmatch(
+        r"p50 \S+ ms, p90 .* of 3 runs; loaded in .* ms, first run .* ms\n", done.stdout
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,9 +129,7 @@ def test_a_failed_gate_has_a_code_of_its_own(tiny_bundle: Path) -> None:
 
 
 def test_verify_hashes_every_adapter(tiny_bundle: Path) -> None:
-    change_manifest(
-        tiny_bundle, lambda manifest: manifest["adapters"]["two"].update(base="e" * 64)
-    )
+    change_manifest(tiny_bundle, lambda manifest: manifest["adapters"]["two"].update(base="e" * 64))
     done = call_tool("verify", tiny_bundle)
     assert done.returncode == 1 and "adapter two: is foreign" in done.stderr
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from edge_lra import Generator, Runner
-from edge_lra.golden import Greedy, write_golden
 from edge_lra.golden import Case as GoldenCase
+from edge_lra.golden import Greedy, write_golden
 from tests.runner.tiny_decoder import EOS, VOCAB, change_manifest, random_llama, write_bundle
 from tests.runtime.cpp.abi import NEVER, Bundle, Refused
 from tests.runtime.cpp.conftest import LONG_CONTEXT

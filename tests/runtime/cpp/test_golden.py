@@ -51,7 +51,9 @@ def test_outputs_are_those_of_python_bit_by_bit(
 ) -> None:
     folder: Path = request.getfixturevalue(name)
     runner = Runner.load(folder, threads=1)
-    inputs = {n: v for n, v in runner.tokenize(["a fine film, warm and funny", "bad"]).inputs.items()}
+    inputs = {
+        n: v for n, v in runner.tokenize(["a fine film, warm and funny", "bad"]).inputs.items()
+    }
     save_file(inputs, tmp_path / "in.safetensors")
     for adapter in runner.adapters or [None]:
         chosen = ["--adapter", adapter] if adapter else []

@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.runtime.cpp.abi import LIBRARY, Bundle, Golden, Refused, Tensor, check, read_outputs, sized
+from tests.runtime.cpp.abi import (
+    LIBRARY,
+    Bundle,
+    Golden,
+    Refused,
+    Tensor,
+    check,
+    read_outputs,
+    sized,
+)
 from tests.runtime.cpp.abi import tensor_of as tensor
 from tests.runtime.cpp.bundles import tokens
 
@@ -64,7 +73,9 @@ def test_null_pointers_are_refused(tiny_whole: Path, place: int) -> None:
     calls = [
         lambda: LIBRARY.edge_lra_open(None, None, c.byref(c.c_uint64())),
         lambda: LIBRARY.edge_lra_open(str(tiny_whole).encode(), None, None),
-        lambda: LIBRARY.edge_lra_run(bundle.handle, None, c.c_size_t(1), None, c.byref(c.c_uint64())),
+        lambda: LIBRARY.edge_lra_run(
+            bundle.handle, None, c.c_size_t(1), None, c.byref(c.c_uint64())
+        ),
         lambda: LIBRARY.edge_lra_describe(bundle.handle, None),
     ]
     with pytest.raises(Refused, match="found null, expected a pointer"):

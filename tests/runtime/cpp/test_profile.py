@@ -69,7 +69,9 @@ def test_figures_are_plausible(merged: Path) -> None:
     latencies, memory = found["latencies_ms"][0], found["memory"]
     assert len(latencies) >= 5
     assert 0.3 < found["busy"] <= 1.01
-    assert 0 < found["summary"]["min_ms"] <= found["summary"]["p50_ms"] <= found["summary"]["p99_ms"]
+    assert (
+        0 < found["summary"]["min_ms"] <= found["summary"]["p50_ms"] <= found["summary"]["p99_ms"]
+    )
     assert found["summary"]["runs"] == len(latencies)
     assert memory["peak_rss_mib"] >= max(rss for _, rss, _ in memory["samples"]) - 1
     assert memory["split"]["mapped_mib"] > 5  # the weights are mapped, not copied

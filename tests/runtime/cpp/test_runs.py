@@ -16,7 +16,7 @@ from tests.runtime.cpp.abi import OpenOptions as Options
 from tests.runtime.cpp.bundles import LONGEST, VOCABULARY, WIDTH, tokens
 from tests.runtime.cpp.places import library_of
 
-INTEGERS = "int8 int16 int32 int64 uint8 uint16 uint32 uint64".split()
+INTEGERS = ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
 
 
 @pytest.fixture
@@ -60,7 +60,10 @@ def test_ids_outside_of_the_vocabulary_are_refused_in_every_dtype(
         bundle.run(given)
     assert raised.value.code == "invalid_argument"
     if dtype == "uint64" and not low:
-        assert raised.value.line == "input_ids: found uint64 with values that are too large, expected int64"
+        assert (
+            raised.value.line
+            == "input_ids: found uint64 with values that are too large, expected int64"
+        )
     else:
         assert raised.value.line == f"input_ids: found {odd}, expected ids of 0 to {VOCABULARY - 1}"
 
@@ -94,7 +97,9 @@ def test_bad_inputs_are_refused_in_the_words_of_python(
         Runner.load(tiny_whole).run(inputs)
     assert raised.value.code == "invalid_argument"
     # Python quotes names of axes.
-    assert raised.value.line == str(expected.value).replace("'batch', 'sequence'", "batch, sequence")
+    assert raised.value.line == str(expected.value).replace(
+        "'batch', 'sequence'", "batch, sequence"
+    )
 
 
 def test_the_longest_input_still_runs(bundle: Bundle) -> None:
@@ -142,9 +147,7 @@ def test_unaligned_data_is_refused(bundle: Bundle) -> None:
     tensors = (Tensor * 1)(_tensor(data=memory.ctypes.data + 1))
     with pytest.raises(Refused, match="not aligned for int64"):
         check(
-            LIBRARY.edge_lra_run(
-                bundle.handle, tensors, c.c_size_t(1), None, c.byref(c.c_uint64())
-            )
+            LIBRARY.edge_lra_run(bundle.handle, tensors, c.c_size_t(1), None, c.byref(c.c_uint64()))
         )
 
 
@@ -152,9 +155,7 @@ def test_an_input_given_twice_is_refused(bundle: Bundle) -> None:
     tensors = (Tensor * 2)(_tensor(), _tensor())
     with pytest.raises(Refused, match="found 'input_ids' twice"):
         check(
-            LIBRARY.edge_lra_run(
-                bundle.handle, tensors, c.c_size_t(2), None, c.byref(c.c_uint64())
-            )
+            LIBRARY.edge_lra_run(bundle.handle, tensors, c.c_size_t(2), None, c.byref(c.c_uint64()))
         )
 
 
@@ -200,7 +201,5 @@ def test_a_struct_size_that_no_header_has_is_refused(tiny_whole: Path, size: int
     options.struct_size = size
     with pytest.raises(Refused, match=f"struct_size {size}"):
         check(
-            LIBRARY.edge_lra_open(
-                str(tiny_whole).encode(), c.byref(options), c.byref(c.c_uint64())
-            )
+            LIBRARY.edge_lra_open(str(tiny_whole).encode(), c.byref(options), c.byref(c.c_uint64()))
         )
