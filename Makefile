@@ -160,18 +160,22 @@ $(CPP_HEADERS): Makefile
 	touch $@
 
 # Compilers: those on PATH, else Debian's, which only root can install.
-CPP_PROGRAMS := cmake ninja g++ aarch64-linux-gnu-g++ clang++-14 clang-tidy-14
+CPP_PROGRAMS := cmake ninja g++ aarch64-linux-gnu-g++ clang++-14 clang-tidy-14 \
+  clang-format-14
 CPP_PACKAGES := cmake ninja-build g++ g++-aarch64-linux-gnu clang-14 clang-tidy-14 \
-  libclang-rt-14-dev
+  clang-format-14 libclang-rt-14-dev
 CPP_INSTALL := apt-get install -qq --no-install-recommends $(CPP_PACKAGES)
 cpp-tools:
 	@for name in $(CPP_PROGRAMS); do command -v $$name >/dev/null || missing=$$name; done; \
 	[ -z "$$missing" ] || $(CPP_INSTALL) || { apt-get update -qq && $(CPP_INSTALL); } || \
 	{ echo "$$missing: found none on PATH and could not install it" >&2; exit 1; }
 
+# clang-tidy reads several sources as one: most of its time is the headers'.
 lint-cpp: $(CPP_HEADERS) cpp-tools
+	clang-format-14 --dry-run --Werror $(CPP)/include/*.h $(CPP)/*/*.cpp $(CPP)/src/*.h $(CPP)/cli/*.h
 	cd $(CPP) && cmake --preset tidy >/dev/null
-	find $(CPP)/src $(CPP)/cli -name '*.cpp' | xargs -P2 -n4 clang-tidy-14 --quiet -p build/cpp/tidy
+	find build/cpp/tidy -name 'unity_*.cxx' | xargs -P2 -n1 clang-tidy-14 --quiet -p build/cpp/tidy \
+	    --config-file=$(CPP)/.clang-tidy
 
 # Five minutes in all; a test runs each parser's for seconds.
 fuzz: $(READY) cpp

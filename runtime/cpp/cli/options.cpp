@@ -127,20 +127,24 @@ const std::map<std::string, Option>& known_options() {
     static const std::map<std::string, Option> known{
         {"--ort", {"", true, [](Command& c, Text, Text v) { c.open.ort_library = v; }}},
         {"--adapter", {"", true, [](Command& c, Text, Text v) { c.adapter = v; }}},
-        {"--no-adapter", {"run generate", false, [](Command& c, Text, Text) { c.no_adapter = true; }}},
+        {"--no-adapter",
+         {"run generate", false, [](Command& c, Text, Text) { c.no_adapter = true; }}},
         {"--threads",
          {"", true,
           [](Command& c, Text o, Text v) {
               const std::int64_t count = read_count(o, v, 1);
               c.open.threads = static_cast<int>(std::min<std::int64_t>(count, INT32_MAX));
           }}},
-        {"--verify", {"", true, [](Command& c, Text o, Text v) { c.open.verify = read_verify(o, v); }}},
+        {"--verify",
+         {"", true, [](Command& c, Text o, Text v) { c.open.verify = read_verify(o, v); }}},
         {"--json", {"", false, [](Command& c, Text, Text) { c.is_json = true; }}},
         {"--input", {"run", true, [](Command& c, Text, Text v) { c.input = v; }}},
         {"--output", {"run", true, [](Command& c, Text, Text v) { c.output = v; }}},
-        {"--prompt-ids", {"generate", true, [](Command& c, Text o, Text v) { c.prompt = read_ids(o, v); }}},
+        {"--prompt-ids",
+         {"generate", true, [](Command& c, Text o, Text v) { c.prompt = read_ids(o, v); }}},
         {"--max-tokens",
-         {"generate", true, [](Command& c, Text o, Text v) { c.max_tokens = read_count(o, v, 1); }}},
+         {"generate", true,
+          [](Command& c, Text o, Text v) { c.max_tokens = read_count(o, v, 1); }}},
         {"--stop-ids",
          {"generate", true,
           [](Command& c, Text o, Text v) {
@@ -152,11 +156,19 @@ const std::map<std::string, Option>& known_options() {
               const std::int64_t count = read_count(o, v, 1);
               (c.verb == "profile" ? c.profile.context.emplace() : c.open.context) = count;
           }}},
-        {"--shape", {"profile", true, [](Command& c, Text o, Text v) { c.profile.batch = read_shape(o, v); }}},
-        {"--runs", {"profile", true, [](Command& c, Text o, Text v) { c.profile.plan.runs = read_count(o, v, 1); }}},
-        {"--warmup", {"profile", true, [](Command& c, Text o, Text v) { c.profile.plan.warmup = read_count(o, v, 0); }}},
-        {"--budget-s", {"profile", true, [](Command& c, Text o, Text v) { c.profile.plan.budget_s = read_seconds(o, v); }}},
-        {"--switch", {"profile", false, [](Command& c, Text, Text) { c.profile.measure_switch = true; }}},
+        {"--shape",
+         {"profile", true, [](Command& c, Text o, Text v) { c.profile.batch = read_shape(o, v); }}},
+        {"--runs",
+         {"profile", true,
+          [](Command& c, Text o, Text v) { c.profile.plan.runs = read_count(o, v, 1); }}},
+        {"--warmup",
+         {"profile", true,
+          [](Command& c, Text o, Text v) { c.profile.plan.warmup = read_count(o, v, 0); }}},
+        {"--budget-s",
+         {"profile", true,
+          [](Command& c, Text o, Text v) { c.profile.plan.budget_s = read_seconds(o, v); }}},
+        {"--switch",
+         {"profile", false, [](Command& c, Text, Text) { c.profile.measure_switch = true; }}},
     };
     return known;
 }
@@ -206,9 +218,9 @@ Command read_command(const std::vector<std::string>& words) {
                 throw Usage(say(name, ": takes no value"));
             }
             option.take(command, name,
-                        is_joined           ? word.substr(equals + 1)
+                        is_joined          ? word.substr(equals + 1)
                         : option.has_value ? words[++place]
-                                            : "");
+                                           : "");
         }
     }
     if (command.place.empty()) {

@@ -30,11 +30,11 @@ Command read_command(const std::vector<std::string>& words);
 
 // A mistake in the words themselves: told with a hint, exit code 2.
 class Usage : public std::exception {
-   public:
+ public:
     explicit Usage(std::string line) : line_(std::move(line)) {}
     [[nodiscard]] const char* what() const noexcept override { return line_.c_str(); }
 
-   private:
+ private:
     std::string line_;
 };
 

@@ -16,9 +16,13 @@ namespace edge_lra {
 
 namespace {
 
-void print(const std::string& text) { std::printf("%s\n", text.c_str()); }
+void print(const std::string& text) {
+    std::printf("%s\n", text.c_str());
+}
 
-void print_json(const Json& value) { print(write_json(value, 1)); }
+void print_json(const Json& value) {
+    print(write_json(value, 1));
+}
 
 AdapterChoice choice_of(const Command& command) {
     if (command.no_adapter) {
@@ -162,9 +166,8 @@ int generate_tokens(const Command& command) {
 int run_cases(const Command& command) {
     const CaseCounts found = check_integers(path_of(command.place), command.open);
     if (command.is_json) {
-        print_json({{"cases", found.cases},
-                    {"exact", found.exact},
-                    {"onnxruntime", found.onnxruntime}});
+        print_json(
+            {{"cases", found.cases}, {"exact", found.exact}, {"onnxruntime", found.onnxruntime}});
     } else {
         print(say(std::uint64_t{found.exact}, " of ", std::uint64_t{found.cases},
                   " integer products are exact"));

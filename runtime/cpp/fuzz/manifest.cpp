@@ -1,10 +1,11 @@
 // Any manifest gives entries or a Failure. What the fuzzer writes is sealed first: it would not
 // find the digest of its own bytes.
+#include "manifest.h"
+
 #include <cstdint>
 #include <string>
 
 #include "failure.h"
-#include "manifest.h"
 #include "sha256.h"
 
 namespace {

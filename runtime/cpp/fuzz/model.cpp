@@ -11,7 +11,7 @@ namespace {
 
 // Copies each piece into memory of just its size, so that the sanitizer sees a read behind it.
 class Pieces : public edge_lra::Source {
-   public:
+ public:
     Pieces(const std::uint8_t* data, std::size_t size) : data_(data), size_(size) {}
 
     [[nodiscard]] std::uint64_t size() const override { return size_; }
@@ -24,7 +24,7 @@ class Pieces : public edge_lra::Source {
         return piece_.data();
     }
 
-   private:
+ private:
     const std::uint8_t* data_;
     std::size_t size_;
     std::vector<std::uint8_t> piece_;

@@ -1,11 +1,12 @@
 // Any bytes give tensors inside them or a Failure; what was read is written and read alike.
+#include "safetensors.h"
+
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <numeric>
 
 #include "failure.h"
-#include "safetensors.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const auto* bytes = reinterpret_cast<const std::byte*>(data);

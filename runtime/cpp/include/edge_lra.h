@@ -64,9 +64,9 @@ typedef enum edge_lra_code {
     EDGE_LRA_INVALID_ARGUMENT = 1, /* an input, option or adapter name is not what is expected */
     EDGE_LRA_NOT_FOUND = 2,        /* no bundle, file or onnxruntime there */
     EDGE_LRA_DAMAGED = 3,          /* other bytes than were exported, or malformed ones */
-    EDGE_LRA_UNSUPPORTED = 4,      /* a newer bundle, or an older onnxruntime, than this works with */
-    EDGE_LRA_FOREIGN_ADAPTER = 5,  /* the adapter was made for another base */
-    EDGE_LRA_RUNTIME = 6,          /* onnxruntime failed */
+    EDGE_LRA_UNSUPPORTED = 4, /* a newer bundle, or an older onnxruntime, than this works with */
+    EDGE_LRA_FOREIGN_ADAPTER = 5, /* the adapter was made for another base */
+    EDGE_LRA_RUNTIME = 6,         /* onnxruntime failed */
     EDGE_LRA_OUT_OF_MEMORY = 7,
     EDGE_LRA_CLOSED = 8,      /* the handle was closed, or is none */
     EDGE_LRA_GATE_FAILED = 9, /* answers are further from the float model than allowed */
@@ -96,11 +96,11 @@ typedef uint64_t edge_lra_outputs; /* what a run gave */
 
 /* A dense array in row-major order. */
 typedef struct edge_lra_tensor {
-    const char *name;
+    const char* name;
     edge_lra_dtype dtype;
     size_t rank;          /* how many axes */
-    const int64_t *shape; /* their sizes */
-    const void *data;     /* aligned for the dtype */
+    const int64_t* shape; /* their sizes */
+    const void* data;     /* aligned for the dtype */
     size_t size;          /* bytes: the product of shape times the dtype's width */
 } edge_lra_tensor;
 
@@ -114,11 +114,11 @@ typedef enum edge_lra_verify {
 
 typedef struct edge_lra_open_options {
     size_t struct_size;
-    const char *ort_library;  /* path of libonnxruntime; NULL: the environment's ONNXRUNTIME_LIB,
+    const char* ort_library;  /* path of libonnxruntime; NULL: the environment's ONNXRUNTIME_LIB,
                                  else the platform's usual names (README.md) */
     int32_t threads;          /* within an operator, 1 to 1024; 0: onnxruntime's choice */
     edge_lra_verify verify;   /* default: once */
-    const char *stamp_folder; /* where "once" remembers checks; NULL: the user's cache folder */
+    const char* stamp_folder; /* where "once" remembers checks; NULL: the user's cache folder */
     int32_t context;          /* decoders: the most tokens of a row, 2 or more; 0: the model's */
 } edge_lra_open_options;
 
@@ -133,27 +133,27 @@ typedef enum edge_lra_adapter_choice {
 typedef struct edge_lra_run_options {
     size_t struct_size;
     edge_lra_adapter_choice choice;
-    const char *adapter; /* where choice is named */
+    const char* adapter; /* where choice is named */
 } edge_lra_run_options;
 
 /* The ABI version of the library, to compare with EDGE_LRA_ABI_VERSION of the header. */
 EDGE_LRA_API uint32_t edge_lra_abi_version(void);
 
 /* The library's version, such as "0.1.0". */
-EDGE_LRA_API const char *edge_lra_version(void);
+EDGE_LRA_API const char* edge_lra_version(void);
 
 /* What this thread's last failed call has to say, in one line; "" if none failed. */
-EDGE_LRA_API const char *edge_lra_last_error(void);
+EDGE_LRA_API const char* edge_lra_last_error(void);
 
 /* The name of a code, such as "foreign_adapter". */
-EDGE_LRA_API const char *edge_lra_code_name(edge_lra_code code);
+EDGE_LRA_API const char* edge_lra_code_name(edge_lra_code code);
 
 /* Open the bundle in `folder` for the CPU.
  *
  * options: NULL for the defaults. runner: gets the handle.
  * NOT_FOUND, DAMAGED, UNSUPPORTED, OUT_OF_MEMORY, RUNTIME, INVALID_ARGUMENT. */
-EDGE_LRA_API edge_lra_code edge_lra_open(const char *folder, const edge_lra_open_options *options,
-                                         edge_lra_runner *runner);
+EDGE_LRA_API edge_lra_code edge_lra_open(const char* folder, const edge_lra_open_options* options,
+                                         edge_lra_runner* runner);
 
 /* Free a runner. CLOSED if it was already. */
 EDGE_LRA_API edge_lra_code edge_lra_close(edge_lra_runner runner);
@@ -161,12 +161,12 @@ EDGE_LRA_API edge_lra_code edge_lra_close(edge_lra_runner runner);
 /* Set the adapter of calls that name none; NULL turns the factors off. Reads no file.
  *
  * INVALID_ARGUMENT lists the adapters. */
-EDGE_LRA_API edge_lra_code edge_lra_set_adapter(edge_lra_runner runner, const char *name);
+EDGE_LRA_API edge_lra_code edge_lra_set_adapter(edge_lra_runner runner, const char* name);
 
 /* Describe a runner as JSON: inputs, outputs (name, dtype, shape), adapters, default_adapter, task,
- * problem_type, labels (by adapter's name; "" for those of none), decoder (bos, eos ids, context) or
- * null, onnxruntime. Free it with edge_lra_free_text. */
-EDGE_LRA_API edge_lra_code edge_lra_describe(edge_lra_runner runner, char **json);
+ * problem_type, labels (by adapter's name; "" for those of none), decoder (bos, eos ids, context)
+ * or null, onnxruntime. Free it with edge_lra_free_text. */
+EDGE_LRA_API edge_lra_code edge_lra_describe(edge_lra_runner runner, char** json);
 
 /* Run one batch.
  *
@@ -175,35 +175,35 @@ EDGE_LRA_API edge_lra_code edge_lra_describe(edge_lra_runner runner, char **json
  *     Without token_type_ids they are zeros. A decoder reads whole prompts, without a past.
  * options: NULL for the default adapter. outputs: gets a handle, to be closed.
  * INVALID_ARGUMENT, FOREIGN_ADAPTER, DAMAGED (the adapter's file), RUNTIME, OUT_OF_MEMORY. */
-EDGE_LRA_API edge_lra_code edge_lra_run(edge_lra_runner runner, const edge_lra_tensor *inputs,
-                                        size_t count, const edge_lra_run_options *options,
-                                        edge_lra_outputs *outputs);
+EDGE_LRA_API edge_lra_code edge_lra_run(edge_lra_runner runner, const edge_lra_tensor* inputs,
+                                        size_t count, const edge_lra_run_options* options,
+                                        edge_lra_outputs* outputs);
 
 /* How many outputs there are; 0 for a handle that is none. */
 EDGE_LRA_API size_t edge_lra_outputs_count(edge_lra_outputs outputs);
 
 /* Get an output by its place, in the order of the manifest; its memory lives until the close. */
 EDGE_LRA_API edge_lra_code edge_lra_outputs_get(edge_lra_outputs outputs, size_t place,
-                                                edge_lra_tensor *tensor);
+                                                edge_lra_tensor* tensor);
 
 /* Get an output by its name. INVALID_ARGUMENT lists the names. */
-EDGE_LRA_API edge_lra_code edge_lra_outputs_find(edge_lra_outputs outputs, const char *name,
-                                                 edge_lra_tensor *tensor);
+EDGE_LRA_API edge_lra_code edge_lra_outputs_find(edge_lra_outputs outputs, const char* name,
+                                                 edge_lra_tensor* tensor);
 
 /* Free the outputs. */
 EDGE_LRA_API edge_lra_code edge_lra_outputs_close(edge_lra_outputs outputs);
 
 /* Called with each new token; anything but 0 ends the generation. */
-typedef int (*edge_lra_on_token)(int64_t token, void *context);
+typedef int (*edge_lra_on_token)(int64_t token, void* context);
 
 typedef struct edge_lra_generate_options {
     size_t struct_size;
     edge_lra_adapter_choice choice;
-    const char *adapter;
-    const int64_t *stop_tokens; /* ids that end the text; NULL: the manifest's eos_token_ids */
+    const char* adapter;
+    const int64_t* stop_tokens; /* ids that end the text; NULL: the manifest's eos_token_ids */
     size_t stop_count;          /* with stop_tokens: 0 for none */
     edge_lra_on_token on_token; /* NULL for none */
-    void *context;              /* what on_token gets */
+    void* context;              /* what on_token gets */
 } edge_lra_generate_options;
 
 typedef enum edge_lra_stopped_by {
@@ -227,16 +227,16 @@ typedef struct edge_lra_generation {
  * The prompt and max_tokens together must fit into the context.
  * INVALID_ARGUMENT, FOREIGN_ADAPTER, DAMAGED, RUNTIME (also for logits that are not numbers),
  * OUT_OF_MEMORY, UNSUPPORTED for a bundle that generates nothing. */
-EDGE_LRA_API edge_lra_code edge_lra_generate(edge_lra_runner runner, const int64_t *prompt,
+EDGE_LRA_API edge_lra_code edge_lra_generate(edge_lra_runner runner, const int64_t* prompt,
                                              size_t prompt_count, size_t max_tokens,
-                                             const edge_lra_generate_options *options,
-                                             int64_t *tokens, edge_lra_generation *generation);
+                                             const edge_lra_generate_options* options,
+                                             int64_t* tokens, edge_lra_generation* generation);
 
 typedef struct edge_lra_golden {
     size_t struct_size;
-    size_t cases;               /* 0 where the bundle was exported without verification */
-    double max_abs_error;       /* from the outputs recorded at export */
-    double max_abs_error_float; /* from the float model's */
+    size_t cases;                /* 0 where the bundle was exported without verification */
+    double max_abs_error;        /* from the outputs recorded at export */
+    double max_abs_error_float;  /* from the float model's */
     double recorded_error_float; /* what that was at export */
     double allowed_error_float;
     size_t decided; /* best labels that the float model chooses by more than that */
@@ -247,7 +247,7 @@ typedef struct edge_lra_golden {
  *
  * GATE_FAILED: an answer is further from the float model than allowed, or a decoder finds another
  * token where one is clearly the likeliest. Others as edge_lra_run, NOT_FOUND. */
-EDGE_LRA_API edge_lra_code edge_lra_verify_golden(edge_lra_runner runner, edge_lra_golden *golden);
+EDGE_LRA_API edge_lra_code edge_lra_verify_golden(edge_lra_runner runner, edge_lra_golden* golden);
 
 typedef struct edge_lra_profile_options {
     size_t struct_size;
@@ -258,7 +258,7 @@ typedef struct edge_lra_profile_options {
     double budget_s; /* no new run after so long, once there are 5; 0: 5 */
     int64_t warmup;  /* runs before; 0: 2, negative: none */
     edge_lra_adapter_choice choice; /* DEFAULT: the default adapter, else the first */
-    const char *adapter;
+    const char* adapter;
     int measure_switch; /* whether to time choosing another adapter */
 } edge_lra_profile_options;
 
@@ -268,10 +268,10 @@ typedef struct edge_lra_profile_options {
  * not to be known here), and a summary: p50_ms, p90_ms, p95_ms, p99_ms, min_ms, mean_ms, runs.
  * Free it with edge_lra_free_text. Errors as edge_lra_run. */
 EDGE_LRA_API edge_lra_code edge_lra_profile(edge_lra_runner runner,
-                                            const edge_lra_profile_options *options, char **json);
+                                            const edge_lra_profile_options* options, char** json);
 
 /* Free a text that this library returned; NULL is fine. */
-EDGE_LRA_API void edge_lra_free_text(char *text);
+EDGE_LRA_API void edge_lra_free_text(char* text);
 
 #ifdef __cplusplus
 }

@@ -75,16 +75,17 @@ void AdapterStore::check_name(const std::string& name) const {
         return;
     }
     const std::string known = joined(manifest_.adapter_names());
-    fail(EDGE_LRA_INVALID_ARGUMENT, "adapter: found ", in_quotes(name), ", expected one of: ",
-         known.empty() ? "none" : known,
+    fail(EDGE_LRA_INVALID_ARGUMENT, "adapter: found ", in_quotes(name),
+         ", expected one of: ", known.empty() ? "none" : known,
          manifest_.adapter_inputs.empty() ? say(" (the bundle is ", manifest_.mode, ")") : "");
 }
 
 AdapterTensors AdapterStore::tensors(const std::optional<std::string>& name) {
     if (!name) {
         if (!manifest_.adapter_inputs.empty() && manifest_.head == "adapter") {
-            fail(EDGE_LRA_INVALID_ARGUMENT, "adapter: found none, expected one of: ",
-                 joined(manifest_.adapter_names()), "; the base has no trained head");
+            fail(EDGE_LRA_INVALID_ARGUMENT,
+                 "adapter: found none, expected one of: ", joined(manifest_.adapter_names()),
+                 "; the base has no trained head");
         }
         return off_;
     }
@@ -136,8 +137,8 @@ Array AdapterStore::pick(const std::string& name, std::size_t place, const Array
     const auto found = tensors.find(node.name);
     if (found == tensors.end()) {
         if ((*off_)[place].size != 0) {
-            fail(EDGE_LRA_DAMAGED, "adapter ", name, ": found no ", node.name,
-                 ", expected shape ", shape_text(shape), "; export it again");
+            fail(EDGE_LRA_DAMAGED, "adapter ", name, ": found no ", node.name, ", expected shape ",
+                 shape_text(shape), "; export it again");
         }
         return (*off_)[place];  // the adapter leaves this site alone
     }
@@ -145,8 +146,9 @@ Array AdapterStore::pick(const std::string& name, std::size_t place, const Array
     bool is_fit = tensor.dtype == node.dtype && tensor.shape.size() == shape.size();
     for (std::size_t axis = 0; is_fit && axis < shape.size(); ++axis) {
         const std::int64_t size = tensor.shape[axis];
-        is_fit = size == (shape[axis].is_named() ? sizes.emplace(shape[axis].name, size).first->second
-                                                 : shape[axis].size);
+        is_fit =
+            size == (shape[axis].is_named() ? sizes.emplace(shape[axis].name, size).first->second
+                                            : shape[axis].size);
     }
     if (!is_fit) {
         fail(EDGE_LRA_DAMAGED, "adapter ", name, ": ", node.name, ": found ", tensor.dtype->numpy,

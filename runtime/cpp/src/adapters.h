@@ -21,7 +21,7 @@ using AdapterTensors = std::shared_ptr<const std::vector<Array>>;
 // The adapters of one bundle; safe from many threads. Refers to the manifest, which must live as
 // long.
 class AdapterStore {
-   public:
+ public:
     AdapterStore(fs::path folder, const Manifest& manifest, bool verify);
 
     // Throws Failure (INVALID_ARGUMENT), listing the known adapters, unless `name` is one of them.
@@ -35,7 +35,7 @@ class AdapterStore {
     // The same, read from the file, without keeping a copy.
     [[nodiscard]] AdapterTensors read(const std::string& name) const;
 
-   private:
+ private:
     [[nodiscard]] Array pick(const std::string& name, std::size_t place, const Arrays& tensors,
                              std::map<std::string, std::int64_t>& sizes) const;
 

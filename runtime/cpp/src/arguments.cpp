@@ -29,8 +29,8 @@ Named read_tensor(const edge_lra_tensor& tensor) {
              " bytes, expected those of ", array.dtype->numpy, listed(array.shape));
     }
     if (tensor.size != 0) {
-        array.data = static_cast<const std::byte*>(
-            static_cast<const void*>(&require(static_cast<const char*>(tensor.data), name.c_str())));
+        array.data = static_cast<const std::byte*>(static_cast<const void*>(
+            &require(static_cast<const char*>(tensor.data), name.c_str())));
     }
     if (reinterpret_cast<std::uintptr_t>(array.data) % array.dtype->width != 0) {
         fail(EDGE_LRA_INVALID_ARGUMENT, name, ": found data that is not aligned for ",
@@ -42,7 +42,9 @@ Named read_tensor(const edge_lra_tensor& tensor) {
 
 }  // namespace
 
-std::string text_or_empty(const char* text) { return text != nullptr ? text : ""; }
+std::string text_or_empty(const char* text) {
+    return text != nullptr ? text : "";
+}
 
 AdapterChoice read_choice(edge_lra_adapter_choice kind, const char* name) {
     if (kind == EDGE_LRA_ADAPTER_NAMED) {

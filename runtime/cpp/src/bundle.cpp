@@ -20,28 +20,31 @@ constexpr const char* ort_name = "model.ort";
 constexpr std::uint64_t largest_read = 64U << 20U;
 
 class Memory : public Source {
-   public:
+ public:
     explicit Memory(const Bytes& bytes) : bytes_(bytes) {}
     [[nodiscard]] std::uint64_t size() const override { return bytes_.size(); }
     const std::uint8_t* read(std::uint64_t offset, std::size_t /*count*/) override {
         return reinterpret_cast<const std::uint8_t*>(bytes_.data()) + offset;
     }
 
-   private:
+ private:
     const Bytes& bytes_;
 };
 
 // A file, of which a window is in memory.
 class Window : public Source {
-   public:
+ public:
     explicit Window(const fs::path& file)
-        : size_(size_of(file).value_or(0)), stream_(file, std::ios::binary), where_(text_of(file)) {}
+        : size_(size_of(file).value_or(0)),
+          stream_(file, std::ios::binary),
+          where_(text_of(file)) {}
 
     [[nodiscard]] std::uint64_t size() const override { return size_; }
 
     const std::uint8_t* read(std::uint64_t offset, std::size_t count) override {
         if (offset < start_ || offset + count > start_ + window_.size()) {
-            window_.resize(static_cast<std::size_t>(std::min<std::uint64_t>(width, size_ - offset)));
+            window_.resize(
+                static_cast<std::size_t>(std::min<std::uint64_t>(width, size_ - offset)));
             stream_.seekg(static_cast<std::streamoff>(offset));
             stream_.read(reinterpret_cast<char*>(window_.data()),
                          static_cast<std::streamsize>(window_.size()));
@@ -53,7 +56,7 @@ class Window : public Source {
         return reinterpret_cast<const std::uint8_t*>(window_.data()) + (offset - start_);
     }
 
-   private:
+ private:
     static constexpr std::uint64_t width = 64U << 10U;
     std::uint64_t size_;
     std::ifstream stream_;

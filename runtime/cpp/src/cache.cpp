@@ -32,7 +32,8 @@ Buffer::Buffer(const Shape& shape) : size_(0), data_(nullptr, std::free) {
     const auto count = count_elements(shape, sizeof(float));
     if (count) {
         size_ = *count * sizeof(float);
-        data_.reset(static_cast<float*>(std::calloc(std::max<std::size_t>(*count, 1), sizeof(float))));
+        data_.reset(
+            static_cast<float*>(std::calloc(std::max<std::size_t>(*count, 1), sizeof(float))));
     }
     if (!data_) {
         fail(EDGE_LRA_OUT_OF_MEMORY, "cache: found no memory for keys and values of ",
@@ -71,8 +72,7 @@ Lane::Lane(const Runner& runner, const std::vector<float*>& buffers, std::int64_
 void Lane::bind_input(const std::string& name, const Array& array) {
     Value value = session_.wrap(array);
     const Library& library = session_.library();
-    library.check(library.api().BindInput(binding_.get(), name.c_str(), value.get()),
-                  "generation");
+    library.check(library.api().BindInput(binding_.get(), name.c_str(), value.get()), "generation");
     bound_.insert_or_assign(name, std::move(value));
 }
 

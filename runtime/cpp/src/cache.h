@@ -18,20 +18,20 @@ namespace edge_lra {
 
 // Zeros whose pages are the system's until they are written to.
 class Buffer {
-   public:
+ public:
     explicit Buffer(const Shape& shape);  // of float32. Throws Failure (OUT_OF_MEMORY)
 
     [[nodiscard]] float* data() const { return data_.get(); }
     [[nodiscard]] std::size_t size() const { return size_; }  // bytes
 
-   private:
+ private:
     std::size_t size_;
     std::unique_ptr<float, void (*)(void*)> data_;
 };
 
 // The session's inputs and outputs, bound to the memory of one row or of all.
 class Lane {
-   public:
+ public:
     // `buffers`: of keys and values, each (rows, kv_heads, capacity, head_size).
     Lane(const Runner& runner, const std::vector<float*>& buffers, std::int64_t rows,
          std::int64_t capacity);
@@ -42,10 +42,10 @@ class Lane {
     void run();
 
     [[nodiscard]] std::int64_t tokens() const { return tokens_; }
-    [[nodiscard]] std::int64_t* ids() { return ids_.data(); }                // (rows, tokens)
+    [[nodiscard]] std::int64_t* ids() { return ids_.data(); }             // (rows, tokens)
     [[nodiscard]] const float* logits() const { return logits_.data(); }  // (rows, 1, vocabulary)
 
-   private:
+ private:
     void bind_input(const std::string& name, const Array& array);
     void bind_output(const std::string& name, const Array& array);
 
@@ -64,7 +64,7 @@ class Lane {
 // A batch of token sequences that the model has read, each of its own length. For one thread. The
 // logits that its methods return are overwritten by the next call.
 class Cache {
-   public:
+ public:
     Cache(const Runner& runner, std::int64_t rows, AdapterTensors adapter);
 
     // Let a row read more tokens, in chunks; return the logits, (vocabulary), of the last. Throws
@@ -85,7 +85,7 @@ class Cache {
     [[nodiscard]] std::int64_t capacity() const { return capacity_; }  // tokens a row has room for
     [[nodiscard]] std::size_t size() const;                            // bytes of keys and values
 
-   private:
+ private:
     void allocate(std::int64_t tokens);
     void check(const std::int64_t* ids, std::int64_t count, std::int64_t longest);
     void set_length(std::int64_t length, std::int64_t row);
@@ -96,8 +96,8 @@ class Cache {
     std::vector<std::int64_t> lengths_;
     std::int64_t capacity_ = 0;
     std::vector<Buffer> buffers_;
-    std::vector<std::int64_t> mask_;  // (rows, capacity)
-    std::vector<std::int64_t> ones_;  // (capacity), a row's mask while it reads
+    std::vector<std::int64_t> mask_;        // (rows, capacity)
+    std::vector<std::int64_t> ones_;        // (capacity), a row's mask while it reads
     std::map<std::int64_t, Lane> readers_;  // by row
     std::unique_ptr<Lane> stepper_;
 };

@@ -121,13 +121,21 @@ GenerateOptions read_generate_options(const edge_lra_generate_options* given,
 
 }  // namespace
 
-uint32_t edge_lra_abi_version(void) { return EDGE_LRA_ABI_VERSION; }
+uint32_t edge_lra_abi_version(void) {
+    return EDGE_LRA_ABI_VERSION;
+}
 
-const char* edge_lra_version(void) { return EDGE_LRA_VERSION; }
+const char* edge_lra_version(void) {
+    return EDGE_LRA_VERSION;
+}
 
-const char* edge_lra_last_error(void) { return last_line().c_str(); }
+const char* edge_lra_last_error(void) {
+    return last_line().c_str();
+}
 
-const char* edge_lra_code_name(edge_lra_code code) { return code_name(code); }
+const char* edge_lra_code_name(edge_lra_code code) {
+    return code_name(code);
+}
 
 edge_lra_code edge_lra_open(const char* folder, const edge_lra_open_options* options,
                             edge_lra_runner* runner) {
@@ -151,9 +159,8 @@ edge_lra_code edge_lra_set_adapter(edge_lra_runner runner, const char* name) {
 }
 
 edge_lra_code edge_lra_describe(edge_lra_runner runner, char** json) {
-    return guarded([&] {
-        require(json, "json") = copy_text(write_json(describe(*runners().get(runner))));
-    });
+    return guarded(
+        [&] { require(json, "json") = copy_text(write_json(describe(*runners().get(runner)))); });
 }
 
 edge_lra_code edge_lra_run(edge_lra_runner runner, const edge_lra_tensor* inputs, size_t count,
@@ -163,8 +170,8 @@ edge_lra_code edge_lra_run(edge_lra_runner runner, const edge_lra_tensor* inputs
         target = 0;
         const auto open = runners().get(runner);
         const edge_lra_run_options chosen = read_options(options);
-        auto found = std::make_shared<Outputs>(open->run(
-            read_tensors(inputs, count), read_choice(chosen.choice, chosen.adapter)));
+        auto found = std::make_shared<Outputs>(
+            open->run(read_tensors(inputs, count), read_choice(chosen.choice, chosen.adapter)));
         target = all_outputs().add(std::move(found));
     });
 }
@@ -216,11 +223,11 @@ edge_lra_code edge_lra_generate(edge_lra_runner runner, const int64_t* prompt, s
         const auto open = runners().get(runner);
         const int64_t* ids = &require(prompt, "prompt");
         int64_t* target = &require(tokens, "tokens");
-        const Generation found = generate(*open, {ids, ids + prompt_count},
-                                          read_generate_options(options, max_tokens));
+        const Generation found =
+            generate(*open, {ids, ids + prompt_count}, read_generate_options(options, max_tokens));
         std::copy(found.tokens.begin(), found.tokens.end(), target);
-        write_result(generation, {0, found.tokens.size(), found.stopped_by, found.prefill_s,
-                                  found.decode_s});
+        write_result(generation,
+                     {0, found.tokens.size(), found.stopped_by, found.prefill_s, found.decode_s});
     });
 }
 
@@ -246,4 +253,6 @@ edge_lra_code edge_lra_profile(edge_lra_runner runner, const edge_lra_profile_op
     });
 }
 
-void edge_lra_free_text(char* text) { std::free(text); }
+void edge_lra_free_text(char* text) {
+    std::free(text);
+}

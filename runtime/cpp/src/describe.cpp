@@ -4,11 +4,6 @@ namespace edge_lra {
 
 namespace {
 
-template <class T>
-Json or_null(const std::optional<T>& value) {
-    return value ? Json(*value) : Json(nullptr);
-}
-
 Json describe_nodes(const std::vector<Node>& nodes) {
     Json list = Json::array();
     for (const Node& node : nodes) {
@@ -42,7 +37,8 @@ Json describe(const Runner& runner) {
     }
     return {{"name", manifest.name},
             {"task", manifest.task},
-            {"problem_type", manifest.problem_type.empty() ? Json(nullptr) : Json(manifest.problem_type)},
+            {"problem_type",
+             manifest.problem_type.empty() ? Json(nullptr) : Json(manifest.problem_type)},
             {"mode", manifest.mode},
             {"inputs", describe_nodes(manifest.inputs)},
             {"outputs", describe_nodes(manifest.outputs)},

@@ -46,9 +46,13 @@ void* find_in_library(const std::string& path, const char* function, std::string
     return found;
 }
 
-void* find_in_process(const char* function) { return dlsym(RTLD_DEFAULT, function); }
+void* find_in_process(const char* function) {
+    return dlsym(RTLD_DEFAULT, function);
+}
 
-void set_unless_set(const char* variable, const char* value) { setenv(variable, value, 0); }
+void set_unless_set(const char* variable, const char* value) {
+    setenv(variable, value, 0);
+}
 
 #endif
 

@@ -12,7 +12,7 @@ namespace edge_lra {
 
 // One object of a file. Null and absent are alike, as the manifest's schema has it.
 class Entries {
-   public:
+ public:
     // Throws Failure (DAMAGED) unless `value` is an object. Keeps a reference to it.
     Entries(const Json& value, std::string where);
 
@@ -34,7 +34,7 @@ class Entries {
 
     [[noreturn]] void damaged(const char* key, const char* expected) const;
 
-   private:
+ private:
     const Json& value_;
     std::string where_;
 };

@@ -47,11 +47,17 @@ const char* code_name(edge_lra_code code) noexcept {
     return "unknown";
 }
 
-void add(std::string& line, std::string_view part) { line += part; }
+void add(std::string& line, std::string_view part) {
+    line += part;
+}
 
-void add(std::string& line, std::int64_t part) { line += std::to_string(part); }
+void add(std::string& line, std::int64_t part) {
+    line += std::to_string(part);
+}
 
-void add(std::string& line, std::uint64_t part) { line += std::to_string(part); }
+void add(std::string& line, std::uint64_t part) {
+    line += std::to_string(part);
+}
 
 void add(std::string& line, double part) {
     char text[32];

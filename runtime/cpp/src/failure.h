@@ -13,7 +13,7 @@ namespace edge_lra {
 
 // Thrown inside the library and caught where its C interface ends.
 class Failure : public std::exception {
-   public:
+ public:
     // The line's control characters, which a file's names may hold, become spaces.
     Failure(edge_lra_code code, std::string line);
 
@@ -21,7 +21,7 @@ class Failure : public std::exception {
     [[nodiscard]] const std::string& line() const noexcept { return line_; }
     [[nodiscard]] const char* what() const noexcept override { return line_.c_str(); }
 
-   private:
+ private:
     edge_lra_code code_;
     std::string line_;
 };
@@ -33,7 +33,9 @@ void add(std::string& line, std::string_view part);
 void add(std::string& line, std::int64_t part);
 void add(std::string& line, std::uint64_t part);
 void add(std::string& line, double part);  // three digits
-inline void add(std::string& line, int part) { add(line, std::int64_t{part}); }
+inline void add(std::string& line, int part) {
+    add(line, std::int64_t{part});
+}
 
 template <class... Parts>
 std::string say(const Parts&... parts) {

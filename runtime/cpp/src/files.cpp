@@ -10,9 +10,13 @@
 
 namespace edge_lra {
 
-fs::path path_of(std::string_view utf8) { return fs::u8path(utf8.begin(), utf8.end()); }
+fs::path path_of(std::string_view utf8) {
+    return fs::u8path(utf8.begin(), utf8.end());
+}
 
-std::string text_of(const fs::path& path) { return path.u8string(); }
+std::string text_of(const fs::path& path) {
+    return path.u8string();
+}
 
 namespace {
 

@@ -48,8 +48,8 @@ Generation generate(Runner& runner, const std::vector<std::int64_t>& prompt,
     const auto count = static_cast<std::int64_t>(prompt.size());
     check_limits(runner, count, options.max_tokens);
     const std::int64_t vocabulary = *runner.manifest().vocabulary_size;
-    const auto& ends = options.stop_tokens ? *options.stop_tokens
-                                           : runner.manifest().decoder->eos_token_ids;
+    const auto& ends =
+        options.stop_tokens ? *options.stop_tokens : runner.manifest().decoder->eos_token_ids;
     Cache cache(runner, 1, runner.adapters().tensors(runner.chosen(options.adapter)));
     Generation found;
     Clock::time_point start = Clock::now();

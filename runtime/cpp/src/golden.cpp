@@ -71,8 +71,7 @@ Answer run_prompt(Runner& runner, const GoldenCase& one, const AdapterTensors& a
     }
     const std::int64_t vocabulary = *runner.manifest().vocabulary_size;
     Cache cache(runner, 1, adapter);
-    const float* logits =
-        cache.prefill(prompt->second.as<std::int64_t>(), prompt->second.shape[1]);
+    const float* logits = cache.prefill(prompt->second.as<std::int64_t>(), prompt->second.shape[1]);
     Answer answer;
     answer.outputs["logits"].assign(logits, logits + vocabulary);
     for (std::size_t place = 0; place < one.tokens.size(); ++place) {
@@ -127,7 +126,7 @@ void measure_distances(const GoldenCase& one, const Answer& answer, Comparison& 
 
 // Rows of choices, of the float model and of a run; counted where the first is clear.
 class Votes {
-   public:
+ public:
     explicit Votes(double allowed) : allowed_(allowed) {}
 
     void add_row(const float* exact, const float* found, std::size_t width) {
@@ -147,7 +146,7 @@ class Votes {
     std::size_t decided = 0;
     std::size_t agreed = 0;
 
-   private:
+ private:
     static std::size_t place_of_best(const float* values, std::size_t width) {
         return static_cast<std::size_t>(std::max_element(values, values + width) - values);
     }
@@ -202,13 +201,14 @@ std::vector<GoldenCase> read_golden(const fs::path& folder, const Manifest& mani
         const auto part = [&](const char* kind) {
             return with_prefix(tensors, say(kind, ".", std::uint64_t{index}, "."));
         };
-        GoldenCase one{manifest.golden.adapters[index], part("input"), part("output"),
-                       part("float"), {}, {}};
+        GoldenCase one{
+            manifest.golden.adapters[index], part("input"), part("output"), part("float"), {}, {}};
         const Arrays greedy = part("greedy");
         if (greedy.count("tokens") != 0 && greedy.count("margins") != 0 &&
             greedy.at("tokens").dtype->id == EDGE_LRA_INT64) {
             const Array& tokens = greedy.at("tokens");
-            one.tokens.assign(tokens.as<std::int64_t>(), tokens.as<std::int64_t>() + tokens.count());
+            one.tokens.assign(tokens.as<std::int64_t>(),
+                              tokens.as<std::int64_t>() + tokens.count());
             one.margins = to_floats(greedy.at("margins"));
         }
         check_case(one, where);
@@ -246,8 +246,8 @@ void require_faithful(const Runner& runner, const Comparison& found) {
     }
     if (runner.manifest().decoder && found.agreed < found.decided) {
         fail(EDGE_LRA_GATE_FAILED, text_of(runner.folder()),
-             ": found other tokens than at export at ",
-             std::uint64_t{found.decided - found.agreed}, " of ", std::uint64_t{found.decided},
+             ": found other tokens than at export at ", std::uint64_t{found.decided - found.agreed},
+             " of ", std::uint64_t{found.decided},
              " places where one is clearly the likeliest, expected the same; do not ship it on "
              "this machine");
     }

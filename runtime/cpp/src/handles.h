@@ -13,7 +13,7 @@ namespace edge_lra {
 // Safe from many threads. An object lives as long as somebody holds it, also once it was removed.
 template <class T>
 class Handles {
-   public:
+ public:
     // `kind` says in messages what the numbers stand for.
     explicit Handles(const char* kind) : kind_(kind) {}
 
@@ -38,12 +38,12 @@ class Handles {
         return object;
     }
 
-   private:
+ private:
     auto find(std::uint64_t handle) {
         const auto found = objects_.find(handle);
         if (found == objects_.end()) {
-            fail(EDGE_LRA_CLOSED, kind_, ": found a handle that was closed or is none, expected an ",
-                 "open one");
+            fail(EDGE_LRA_CLOSED, kind_,
+                 ": found a handle that was closed or is none, expected an ", "open one");
         }
         return found;
     }

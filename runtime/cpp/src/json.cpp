@@ -14,7 +14,7 @@ constexpr std::size_t deepest = 64;
 // Builds a value from the library's events. Its own builder keeps the last of equal keys, and goes
 // as deep as a file says.
 class Builder : public nlohmann::json_sax<Json> {
-   public:
+ public:
     Json root;
 
     bool null() override { return put(nullptr); }
@@ -49,7 +49,7 @@ class Builder : public nlohmann::json_sax<Json> {
 
     [[nodiscard]] const std::string& reason() const { return reason_; }
 
-   private:
+ private:
     struct Level {
         Json* value;
         std::unordered_set<std::string> keys;

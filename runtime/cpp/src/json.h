@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -14,5 +15,10 @@ Json parse_json(std::string_view text, const std::string& where);
 
 // As text; bytes that are not UTF-8 are replaced.
 std::string write_json(const Json& value, int indent = -1);
+
+template <class T>
+Json or_null(const std::optional<T>& value) {
+    return value ? Json(*value) : Json(nullptr);
+}
 
 }  // namespace edge_lra

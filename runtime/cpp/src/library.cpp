@@ -87,13 +87,13 @@ const Library& Library::load(const std::string& path) {
     return *library;
 }
 
-Library::Library(const OrtApiBase& base, const std::string& path) : version_(base.GetVersionString()) {
+Library::Library(const OrtApiBase& base, const std::string& path)
+    : version_(base.GetVersionString()) {
     require(oldest, path.empty() ? "onnxruntime" : path);
     api_ = base.GetApi(api_version);
     if (api_ == nullptr) {
-        fail(EDGE_LRA_UNSUPPORTED, "onnxruntime: found release ", version_,
-             " without version ", std::uint64_t{api_version}, " of its interface, expected ",
-             oldest, " or newer");
+        fail(EDGE_LRA_UNSUPPORTED, "onnxruntime: found release ", version_, " without version ",
+             std::uint64_t{api_version}, " of its interface, expected ", oldest, " or newer");
     }
     check(api_->CreateEnv(ORT_LOGGING_LEVEL_FATAL, "edge-lra", &env_), "onnxruntime");
     check(api_->DisableTelemetryEvents(env_), "onnxruntime");

@@ -14,7 +14,7 @@ using Owned = std::unique_ptr<T, void (*)(T*)>;
 // A loaded onnxruntime. It stays loaded until the process ends, as its threads' local data may
 // outlive every session.
 class Library {
-   public:
+ public:
     // Load `path`; empty: what the process has linked or loaded already, else the library that
     // the environment's ONNXRUNTIME_LIB names, else the platform's usual names. One path is loaded
     // once. Throws Failure: NOT_FOUND, or UNSUPPORTED for an onnxruntime that is too old.
@@ -33,7 +33,7 @@ class Library {
     // Throw Failure (UNSUPPORTED) where the version is below "MAJOR.MINOR.PATCH".
     void require(const std::string& minimum, const std::string& where) const;
 
-   private:
+ private:
     explicit Library(const OrtApiBase& base, const std::string& path);
 
     const OrtApi* api_ = nullptr;

@@ -39,8 +39,7 @@ void check_kind(const Json& document, std::string_view bytes, const std::string&
     const auto has = [&](const char* key) { return document.contains(key); };
     if (!document.is_object() || !has("format_version") || !has("files") ||
         !has("base_fingerprint") || !document.at("files").is_object()) {
-        fail(EDGE_LRA_DAMAGED, where,
-             ": found another kind of file, expected a bundle's manifest");
+        fail(EDGE_LRA_DAMAGED, where, ": found another kind of file, expected a bundle's manifest");
     }
     const Json& found = document.at("format_version");
     if (!found.is_number_integer() || found != format) {
@@ -74,7 +73,8 @@ std::vector<Node> read_nodes(const Entries& document, const char* key) {
     std::vector<Node> nodes;
     for (const Json& value : document.list(key)) {
         const Entries entry(value, say(document.where(), ": ", key));
-        Node node{entry.text("name"), find_numpy(entry.text("dtype")), {}, entry.numbers("example")};
+        Node node{
+            entry.text("name"), find_numpy(entry.text("dtype")), {}, entry.numbers("example")};
         if (node.dtype == nullptr) {
             fail(EDGE_LRA_UNSUPPORTED, entry.where(), ": ", in_quotes(node.name), ": found dtype ",
                  in_quotes(entry.text("dtype")), ", expected a number's or bool");
@@ -162,8 +162,8 @@ Golden read_golden_entry(const Entries& document) {
         if (!adapter.is_null() && !adapter.is_string()) {
             entry.damaged("adapters", "names and nulls");
         }
-        golden.adapters.push_back(
-            adapter.is_null() ? std::nullopt : std::optional(adapter.get<std::string>()));
+        golden.adapters.push_back(adapter.is_null() ? std::nullopt
+                                                    : std::optional(adapter.get<std::string>()));
     }
     if (const Json* spread = entry.find("kernel_spread")) {
         if (!spread->is_number() || spread->get<double>() < 0) {

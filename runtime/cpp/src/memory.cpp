@@ -67,7 +67,9 @@ void check_memory(const fs::path& folder, const Manifest& manifest) {
     }
 }
 
-std::optional<double> rss_mib() { return read_field(status, "VmRSS"); }
+std::optional<double> rss_mib() {
+    return read_field(status, "VmRSS");
+}
 
 std::optional<double> peak_rss_mib() {
 #ifdef __APPLE__
@@ -81,7 +83,9 @@ std::optional<double> peak_rss_mib() {
 #endif
 }
 
-std::optional<double> pss_mib() { return read_field("/proc/self/smaps_rollup", "Pss"); }
+std::optional<double> pss_mib() {
+    return read_field("/proc/self/smaps_rollup", "Pss");
+}
 
 std::optional<Split> split_memory() {
     auto fields = read_fields(status);

@@ -34,7 +34,7 @@ std::optional<double> mapped_mib(const fs::path& folder);
 
 // RSS and PSS over time, and the moments that have a name.
 class Timeline {
-   public:
+ public:
     struct Sample {
         double second;
         double rss_mib;
@@ -54,7 +54,7 @@ class Timeline {
         return marks_;
     }
 
-   private:
+ private:
     [[nodiscard]] double now() const;
 
     std::chrono::steady_clock::time_point start_;

@@ -22,14 +22,14 @@ struct Step {
 };
 
 constexpr Step steps[] = {
-    {Message::model, 7, Message::graph},        {Message::model, 25, Message::function},
-    {Message::graph, 1, Message::node},         {Message::graph, 5, Message::tensor},
-    {Message::graph, 15, Message::sparse},      {Message::function, 7, Message::node},
+    {Message::model, 7, Message::graph},         {Message::model, 25, Message::function},
+    {Message::graph, 1, Message::node},          {Message::graph, 5, Message::tensor},
+    {Message::graph, 15, Message::sparse},       {Message::function, 7, Message::node},
     {Message::function, 11, Message::attribute}, {Message::node, 5, Message::attribute},
-    {Message::attribute, 5, Message::tensor},   {Message::attribute, 6, Message::graph},
-    {Message::attribute, 10, Message::tensor},  {Message::attribute, 11, Message::graph},
-    {Message::attribute, 22, Message::sparse},  {Message::attribute, 23, Message::sparse},
-    {Message::sparse, 1, Message::tensor},      {Message::sparse, 2, Message::tensor},
+    {Message::attribute, 5, Message::tensor},    {Message::attribute, 6, Message::graph},
+    {Message::attribute, 10, Message::tensor},   {Message::attribute, 11, Message::graph},
+    {Message::attribute, 22, Message::sparse},   {Message::attribute, 23, Message::sparse},
+    {Message::sparse, 1, Message::tensor},       {Message::sparse, 2, Message::tensor},
     {Message::tensor, 13, Message::entry},
 };
 
@@ -41,7 +41,7 @@ const Step* find_step(Message from, std::uint64_t field) {
 }
 
 class Walker {
-   public:
+ public:
     Walker(Source& source, const std::string& where) : source_(source), where_(where) {}
 
     void walk(Message message, std::uint64_t place, std::uint64_t end, int depth) {
@@ -72,7 +72,7 @@ class Walker {
 
     std::set<std::string> found;
 
-   private:
+ private:
     [[noreturn]] void damaged(const char* what) const {
         fail(EDGE_LRA_DAMAGED, where_, ": found ", what, ", expected an ONNX model; export again");
     }

@@ -10,13 +10,13 @@ namespace edge_lra {
 
 // A model's bytes, in memory or in a file that is too large for it.
 class Source {
-   public:
+ public:
     virtual ~Source() = default;
     [[nodiscard]] virtual std::uint64_t size() const = 0;
     // `count` bytes (at most 4096) from `offset`; they lie inside.
     virtual const std::uint8_t* read(std::uint64_t offset, std::size_t count) = 0;
 
-   protected:
+ protected:
     Source() = default;
     Source(const Source&) = default;
     Source& operator=(const Source&) = default;

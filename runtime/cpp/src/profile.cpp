@@ -20,14 +20,9 @@ constexpr std::int64_t usual_tokens = 128;
 
 using Clock = std::chrono::steady_clock;
 
-template <class T>
-Json or_null(const std::optional<T>& value) {
-    return value ? Json(*value) : Json(nullptr);
-}
-
 // Puts the default adapter back, however a profile ends.
 class Chosen {
-   public:
+ public:
     Chosen(Runner& runner, const std::optional<std::string>& name)
         : runner_(runner), was_(runner.default_adapter()) {
         runner.set_adapter(name);
@@ -36,7 +31,7 @@ class Chosen {
     Chosen(const Chosen&) = delete;
     Chosen& operator=(const Chosen&) = delete;
 
-   private:
+ private:
     Runner& runner_;
     std::optional<std::string> was_;
 };
@@ -82,7 +77,7 @@ Json summary_json(const std::vector<double>& latencies) {
 
 // Clocks, and how much of the wall's time this thread had a core, between two looks.
 class Looks {
-   public:
+ public:
     void look() {
         clocks_.push_back(read_clocks());
         moments_.emplace_back(Clock::now(), thread_seconds());
@@ -94,7 +89,7 @@ class Looks {
         return (used_after - used_before) / std::chrono::duration<double>(ended - began).count();
     }
 
-   private:
+ private:
     Json clocks_ = Json::array();
     std::vector<std::pair<Clock::time_point, double>> moments_;
 };
@@ -170,12 +165,12 @@ Json profile(Runner& runner, const ProfileOptions& options, Watch& watch) {
     }
     watch.timeline.mark("first run");
     Looks looks;
-    const std::vector<double> latencies = time_runs(
-        [&] { work->again(); }, options.plan, [&] { watch.timeline.between_runs(); },
-        [&] {
-            watch.timeline.mark("steady");
-            looks.look();
-        });
+    const std::vector<double> latencies =
+        time_runs([&] { work->again(); }, options.plan, [&] { watch.timeline.between_runs(); },
+                  [&] {
+                      watch.timeline.mark("steady");
+                      looks.look();
+                  });
     looks.look();
     const auto peak = peak_rss_mib();  // before the book-keeping below adds to it
     watch.timeline.sample(true);

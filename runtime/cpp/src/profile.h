@@ -23,7 +23,7 @@ struct ProfileOptions {
 
 // Watches memory from before a runner is opened, where one can.
 class Watch {
-   public:
+ public:
     // Before onnxruntime is loaded, where that is to be seen.
     Watch() = default;
 
@@ -40,13 +40,13 @@ class Watch {
 
 // Samples memory from a thread of its own while it lives.
 class Sampler {
-   public:
+ public:
     explicit Sampler(Timeline& timeline);
     ~Sampler();
     Sampler(const Sampler&) = delete;
     Sampler& operator=(const Sampler&) = delete;
 
-   private:
+ private:
     struct State;
     std::unique_ptr<State> state_;
 };

@@ -83,8 +83,8 @@ Runner::Runner(fs::path folder, const OpenOptions& options) : folder_(std::move(
         library, SessionRequest{folder_, folder_ / graph.name, graph.bytes,
                                 manifest_.session_options, options.threads});
     check_graph();
-    adapters_ = std::make_unique<AdapterStore>(folder_, manifest_,
-                                               options.verify != EDGE_LRA_VERIFY_NEVER);
+    adapters_ =
+        std::make_unique<AdapterStore>(folder_, manifest_, options.verify != EDGE_LRA_VERIFY_NEVER);
     if (manifest_.decoder) {
         context_ = options.context != 0 ? options.context : manifest_.decoder->context_length;
     }
@@ -179,9 +179,9 @@ std::vector<Named> other_feeds(const Manifest& manifest, std::int64_t rows,
         return feeds;
     }
     const Decoder& decoder = *manifest.decoder;
-    const Array empty = make_array(*find_dtype(EDGE_LRA_FLOAT32),
-                                   {rows, decoder.kv_heads, 0, decoder.head_size})
-                            .array;
+    const Array empty =
+        make_array(*find_dtype(EDGE_LRA_FLOAT32), {rows, decoder.kv_heads, 0, decoder.head_size})
+            .array;
     for (const auto& [past, present] : decoder.cache) {
         feeds.push_back({past, empty});
     }

@@ -41,13 +41,13 @@ struct Outputs {
 
 // One batch that was checked, to be run as often as one likes. Not for several threads at once.
 class Prepared {
-   public:
+ public:
     Prepared(const Session& session, std::vector<Named> feeds, std::vector<std::string> outputs);
 
     [[nodiscard]] std::vector<Value> run() const;
     [[nodiscard]] const std::vector<std::string>& output_names() const { return outputs_; }
 
-   private:
+ private:
     const Session& session_;
     std::vector<Named> feeds_;
     std::vector<std::string> outputs_;
@@ -59,7 +59,7 @@ class Prepared {
 
 // Safe from many threads.
 class Runner {
-   public:
+ public:
     // Throws Failure: NOT_FOUND, DAMAGED, UNSUPPORTED, INVALID_ARGUMENT, RUNTIME, OUT_OF_MEMORY.
     Runner(fs::path folder, const OpenOptions& options);
     Runner(const Runner&) = delete;
@@ -82,7 +82,7 @@ class Runner {
     [[nodiscard]] Prepared prepare(const std::vector<Named>& inputs, const AdapterChoice& choice);
     [[nodiscard]] Outputs run(const std::vector<Named>& inputs, const AdapterChoice& choice);
 
-   private:
+ private:
     void check_graph() const;
 
     fs::path folder_;

@@ -126,10 +126,12 @@ Arrays parse_safetensors(const std::shared_ptr<const Bytes>& content, const std:
     Arrays tensors;
     for (const Entry& entry : read_header(text.substr(0, length), where)) {
         if (entry.begin != reached || entry.end > content->size() - start) {
-            damaged(say(where, ": ", in_quotes(entry.name)), "bytes that overlap, lack or lie outside");
+            damaged(say(where, ": ", in_quotes(entry.name)),
+                    "bytes that overlap, lack or lie outside");
         }
         reached = entry.end;
-        tensors.emplace(entry.name, make_view(entry, content->data() + start + entry.begin, content));
+        tensors.emplace(entry.name,
+                        make_view(entry, content->data() + start + entry.begin, content));
     }
     if (reached != content->size() - start) {
         damaged(where, "bytes that belong to no tensor");

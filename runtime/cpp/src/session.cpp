@@ -27,10 +27,10 @@ Owned<OrtSessionOptions> make_options(const Library& library, const SessionReque
         library.check(api.AddSessionConfigEntry(made, key.c_str(), value.c_str()), where);
     }
     if (request.bytes) {
-        library.check(
-            api.AddSessionConfigEntry(made, kOrtSessionOptionsModelExternalInitializersFileFolderPath,
-                                      text_of(request.folder).c_str()),
-            where);
+        library.check(api.AddSessionConfigEntry(
+                          made, kOrtSessionOptionsModelExternalInitializersFileFolderPath,
+                          text_of(request.folder).c_str()),
+                      where);
     }
     return options;
 }
@@ -88,9 +88,8 @@ Value Session::wrap(const Array& array) const {
     void* data = array.size != 0 ? const_cast<std::byte*>(array.data) : nothing;
     OrtValue* made = nullptr;
     library_.check(library_.api().CreateTensorWithDataAsOrtValue(
-                       &library_.memory(), data, array.size, array.shape.data(),
-                       array.shape.size(), static_cast<ONNXTensorElementDataType>(array.dtype->onnx),
-                       &made),
+                       &library_.memory(), data, array.size, array.shape.data(), array.shape.size(),
+                       static_cast<ONNXTensorElementDataType>(array.dtype->onnx), &made),
                    where_);
     return {made, library_.api().ReleaseValue};
 }
@@ -105,8 +104,8 @@ Array Session::view(const std::string& name, OrtValue& value) const {
     Array array;
     array.dtype = find_onnx(type);
     if (array.dtype == nullptr) {
-        fail(EDGE_LRA_UNSUPPORTED, where_, ": ", in_quotes(name), ": found an output of another kind, ",
-             "expected numbers or truth values");
+        fail(EDGE_LRA_UNSUPPORTED, where_, ": ", in_quotes(name),
+             ": found an output of another kind, ", "expected numbers or truth values");
     }
     std::size_t rank = 0;
     library_.check(api.GetDimensionsCount(info, &rank), where_);
@@ -123,9 +122,9 @@ std::vector<Value> Session::run(const std::vector<const char*>& input_names,
                                 const std::vector<const OrtValue*>& inputs,
                                 const std::vector<const char*>& output_names) const {
     std::vector<OrtValue*> found(output_names.size(), nullptr);
-    OrtStatus* status = library_.api().Run(session_.get(), nullptr, input_names.data(),
-                                           inputs.data(), inputs.size(), output_names.data(),
-                                           output_names.size(), found.data());
+    OrtStatus* status =
+        library_.api().Run(session_.get(), nullptr, input_names.data(), inputs.data(),
+                           inputs.size(), output_names.data(), output_names.size(), found.data());
     std::vector<Value> outputs;
     outputs.reserve(found.size());
     for (OrtValue* value : found) {

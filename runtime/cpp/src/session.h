@@ -23,7 +23,7 @@ struct SessionRequest {
 };
 
 class Session {
-   public:
+ public:
     // Throws Failure: RUNTIME, DAMAGED, OUT_OF_MEMORY.
     Session(const Library& library, const SessionRequest& request);
 
@@ -42,7 +42,7 @@ class Session {
                                          const std::vector<const OrtValue*>& inputs,
                                          const std::vector<const char*>& output_names) const;
 
-   private:
+ private:
     using NameGetter = OrtStatus*(ORT_API_CALL*)(const OrtSession*, size_t, OrtAllocator*, char**);
     [[nodiscard]] std::vector<std::string> names(std::size_t count, NameGetter get) const;
 

@@ -37,8 +37,8 @@ void Sha256::take(const std::uint8_t* block) noexcept {
     }
     auto [a, b, c, d, e, f, g, h] = state_;
     for (std::size_t i = 0; i < 64; ++i) {
-        const std::uint32_t first = h + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) +
-                                    ((e & f) ^ (~e & g)) + rounds[i] + w[i];
+        const std::uint32_t first =
+            h + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + ((e & f) ^ (~e & g)) + rounds[i] + w[i];
         const std::uint32_t second =
             (turn(a, 2) ^ turn(a, 13) ^ turn(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
         h = g;

@@ -9,12 +9,12 @@
 namespace edge_lra {
 
 class Sha256 {
-   public:
+ public:
     void update(const void* data, std::size_t size) noexcept;
     // The digest in hex, of all that came; the object is used up.
     [[nodiscard]] std::string hex();
 
-   private:
+ private:
     void take(const std::uint8_t* block) noexcept;
 
     std::array<std::uint32_t, 8> state_{0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,

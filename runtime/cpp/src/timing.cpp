@@ -16,7 +16,8 @@ using Clock = std::chrono::steady_clock;
 
 // At how many runs the interval is looked at next: sorting takes time too.
 std::size_t next_check(std::size_t checked) {
-    return std::max(least_runs, static_cast<std::size_t>(std::ceil(1.2 * static_cast<double>(checked))));
+    return std::max(least_runs,
+                    static_cast<std::size_t>(std::ceil(1.2 * static_cast<double>(checked))));
 }
 
 }  // namespace
@@ -66,12 +67,13 @@ double interval_width(const std::vector<double>& values) {
     const double middle = (count - 1) / 2;
     const double reach = 1.96 * std::sqrt(count) / 2;
     const auto low = static_cast<std::size_t>(std::max(0.0, std::nearbyint(middle - reach)));
-    const auto high =
-        static_cast<std::size_t>(std::min(count - 1, std::nearbyint(middle + reach)));
+    const auto high = static_cast<std::size_t>(std::min(count - 1, std::nearbyint(middle + reach)));
     return (ordered[high] - ordered[low]) / ordered[ordered.size() / 2];
 }
 
-double median(std::vector<double> values) { return percentile(std::move(values), 0.5); }
+double median(std::vector<double> values) {
+    return percentile(std::move(values), 0.5);
+}
 
 double percentile(std::vector<double> values, double share) {
     std::sort(values.begin(), values.end());

@@ -19,7 +19,7 @@ constexpr std::int64_t most_tokens = 1 << 20;
 
 // Ids of the vocabulary but 0, which pads; the same every time.
 class Random {
-   public:
+ public:
     std::int64_t id(std::int64_t vocabulary) {
         const auto most = static_cast<std::uint64_t>(std::max<std::int64_t>(vocabulary - 1, 1));
         return std::min<std::int64_t>(1 + static_cast<std::int64_t>(engine_() % most),
@@ -27,7 +27,7 @@ class Random {
     }
     double normal() { return normal_(engine_); }
 
-   private:
+ private:
     std::mt19937_64 engine_{0};  // NOLINT(cert-msc32-c,cert-msc51-cpp): a profile must repeat
     std::normal_distribution<double> normal_;
 };
@@ -40,7 +40,7 @@ Shape sizes_of(const Node& node, Batch batch) {
         const Axis& axis = node.shape[place];
         const auto known = named.find(axis.name);
         const std::int64_t example = node.example.empty() ? 1 : node.example[place];
-        shape.push_back(!axis.is_named()         ? axis.size
+        shape.push_back(!axis.is_named()       ? axis.size
                         : known != named.end() ? known->second
                                                : example);
     }
@@ -79,7 +79,7 @@ Named make_input(const Node& node, Batch batch, std::int64_t vocabulary, Random&
 
 // A batch in one run.
 class Texts : public Workload {
-   public:
+ public:
     Texts(Runner& runner, Batch batch) : runner_(runner) {
         Random random;
         const std::int64_t vocabulary = runner.manifest().vocabulary_size.value_or(2);
@@ -116,7 +116,7 @@ class Texts : public Workload {
         return std::max(0.0, median(reads) + median(extras));
     }
 
-   private:
+ private:
     void run_checked() { (void)runner_.run(inputs_, {}); }
 
     Runner& runner_;
@@ -126,7 +126,7 @@ class Texts : public Workload {
 
 // What prompts and next tokens have in common: a cache that is read into and truncated.
 class Cached : public Workload {
-   public:
+ public:
     Cached(Runner& runner, Batch batch, std::int64_t context)
         : runner_(runner), batch_(batch), context_(context) {
         const std::int64_t longest = runner.context();
@@ -200,7 +200,7 @@ class Cached : public Workload {
         return median(chosen) + std::max(0.0, median(extras));
     }
 
-   private:
+ private:
     std::int64_t choose(const float* logits) const {
         return likeliest(logits, *runner_.manifest().vocabulary_size);
     }
@@ -255,8 +255,8 @@ std::optional<std::string> pick_adapter(const Runner& runner,
         return std::nullopt;
     }
     if (name && manifest.find_adapter(*name) == nullptr) {
-        fail(EDGE_LRA_INVALID_ARGUMENT, "adapter: found ", in_quotes(*name), ", expected one of: ",
-             joined(manifest.adapter_names()));
+        fail(EDGE_LRA_INVALID_ARGUMENT, "adapter: found ", in_quotes(*name),
+             ", expected one of: ", joined(manifest.adapter_names()));
     }
     return name                       ? name
            : manifest.default_adapter ? manifest.default_adapter

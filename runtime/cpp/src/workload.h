@@ -19,7 +19,7 @@ struct Batch {
 
 // One runner's part in a measurement.
 class Workload {
-   public:
+ public:
     virtual ~Workload() = default;
     Workload(const Workload&) = delete;
     Workload& operator=(const Workload&) = delete;
@@ -31,7 +31,7 @@ class Workload {
     // Bytes that keys and values fill, and those set aside; null where none are kept.
     [[nodiscard]] virtual Json cache() const = 0;
 
-   protected:
+ protected:
     Workload() = default;
 };
 

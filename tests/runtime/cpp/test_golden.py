@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save, save_file
 
 from edge_lra import Runner
 from edge_lra.bundle import load_manifest
 from edge_lra.golden import compare, read_golden, run_cases
-from tests.runtime.cpp.abi import Bundle
+from tests.runtime.cpp.abi import NEVER, Bundle, Refused
+from tests.runtime.cpp.bundles import change_manifest, tokens
 from tests.runtime.cpp.places import CASES, ask_tool, call_tool
 
 BUNDLES = ("merged", "factored", "hidden")
@@ -31,6 +32,11 @@ def test_golden_cases_hold_in_every_release(
     assert 0 < found["max_abs_error_float"] <= found["allowed_error_float"]
     assert found["agreed"] == found["decided"]
     assert (found["decided"] > 0) == (name != "hidden")
+
+
+def test_hidden_states_have_cases_with_the_adapter_and_without(hidden: Path) -> None:
+    cases = read_golden(hidden, load_manifest(hidden))
+    assert {case.adapter for case in cases} == {"headless", None}
 
 
 @pytest.mark.parametrize("name", BUNDLES)
@@ -85,3 +91,36 @@ def test_adapters_are_on_off_and_switched_as_in_python(hidden: Path) -> None:
 def test_integer_products_are_exact_in_every_release(release: str | None) -> None:
     found = ask_tool("cases", CASES, release=release)
     assert found["exact"] == found["cases"] == 48
+
+
+def test_golden_cases_that_are_cut_are_damaged(tiny_bundle: Path) -> None:
+    (tiny_bundle / "golden.safetensors").write_bytes(b"\x01")
+    change_manifest(tiny_bundle, lambda manifest: manifest["golden"].update(adapters=["one"]))
+    bundle = Bundle(tiny_bundle, verify=NEVER)
+    with pytest.raises(Refused) as raised:
+        bundle.verify()
+    assert raised.value.code == "damaged"
+    (tiny_bundle / "golden.safetensors").write_bytes(save({"x": np.zeros(1)}))
+    with pytest.raises(Refused, match="found a case without its inputs or answers"):
+        bundle.verify()
+    bundle.close()
+
+
+@pytest.mark.parametrize("off", [0.0, 1.0])
+def test_golden_answers_that_differ_fail_the_gate(tiny_bundle: Path, off: float) -> None:
+    bundle = Bundle(tiny_bundle, verify=NEVER)
+    exact = bundle.run(tokens(), "one")["hidden"]
+    cases = {f"input.0.{name}": value for name, value in tokens().items()}
+    cases |= {"output.0.hidden": exact, "float.0.hidden": exact + np.float32(off)}
+    cases["output.0.hidden"] = exact + np.float32(off)
+    save_file(cases, tiny_bundle / "golden.safetensors")
+    change_manifest(tiny_bundle, lambda manifest: manifest["golden"].update(adapters=["one"]))
+    again = Bundle(tiny_bundle, verify=NEVER)
+    if off:
+        with pytest.raises(Refused, match="from the float model, expected at most") as raised:
+            again.verify()
+        assert raised.value.code == "gate_failed"
+    else:
+        assert again.verify().max_abs_error == 0
+    bundle.close()
+    again.close()
