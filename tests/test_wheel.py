@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 import edge_lra
+from edge_lra.embed.platforms import PLATFORMS, source_paths
 from edge_lra.pipeline import ExportRequest, export
+from edge_lra.resources import data_folder
 from edge_lra.runner import Runner
 
 ROOT = Path(edge_lra.__file__).parent.parent
@@ -69,6 +71,13 @@ def test_the_wheel_carries_recipes_devices_schemas_and_the_sample(wheel: Path) -
         data = {f"edge_lra/data/{kind}/{path.name}" for path in (ROOT / kind).glob("*.toml")}
         assert data and data <= set(names)
     assert "edge_lra/samples/adapter/adapter_model.safetensors" in names
+    runners = {
+        f"edge_lra/data/runtime/{path.relative_to(data_folder('runtime')).as_posix()}"
+        for platform in PLATFORMS.values()
+        for path in source_paths(platform)
+    }
+    assert runners and runners <= set(names)
+    assert not [name for name in names if "node_modules" in name or "/runtime/cases/" in name]
     schemas = {f"edge_lra/schemas/{path.name}" for path in (ROOT / "edge_lra/schemas").iterdir()}
     assert schemas and schemas <= set(names)
     page = {f"edge_lra/profile/report/page/{path.name}" for path in PAGE.iterdir()}
@@ -106,6 +115,18 @@ def test_a_device_profiles_and_verifies(device: Path, bundle: Path, tmp_path: Pa
     assert json.loads(done.stdout)["entries"][0]["measured"]["operators"]
     done = run(device / "edge-lra", "verify", bundle, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_a_device_embeds(device: Path, bundle: Path, tmp_path: Path, platform: str) -> None:
+    command = (device / "edge-lra", "embed", bundle, "--platform", platform, "--out", "app")
+    done = run(*command, "--json", "-", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    sources = source_paths(PLATFORMS[platform])
+    written = [tmp_path / "app" / name for name in document["written"]]
+    assert len(written) > len(sources) > 3 and all(path.is_file() for path in written)
+    assert (tmp_path / "app" / document["base"] / "manifest.json").is_file()
 
 
 @pytest.mark.parametrize(
