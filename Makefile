@@ -8,31 +8,25 @@ OLDEST := $(patsubst %,.cache/onnxruntime-%/.ready,1.20.0 1.23.0 1.24.1)
 QEMU := .cache/qemu/qemu-x86_64-static
 ARM64 := .cache/arm64
 SSHD := .cache/sshd/.ready
-JS := runtime/js
 SSH_PACKAGES := openssh-server openssh-client libwrap0 libnss-wrapper
+# What the runners' suites compile with and against.
+JS := runtime/js
+CPP := runtime/cpp
+CPP_PRESETS := x64 arm64-linux sanitize
+CPP_HEADERS := .cache/cpp/include/.ready
+CPP_PROGRAMS := cmake ninja g++ aarch64-linux-gnu-g++ clang++-14 clang-tidy-14 clang-format-14
+CPP_PACKAGES := cmake ninja-build g++ g++-aarch64-linux-gnu clang-14 clang-tidy-14 \
+  clang-format-14 libclang-rt-14-dev
 AAR := .cache/onnxruntime-aar
 KOTLIN := .cache/kotlin/.ready
 JAVA_PACKAGES := openjdk-17-jdk-headless junit5 libgoogle-gson-java libjetbrains-annotations-java \
   gcc libc6-dev unzip
 
-.PHONY: venv test demo bench chromium runtime-js
+.PHONY: venv test demo bench chromium runtime-js java java-tools cpp cpp-tools lint-cpp fuzz \
+  soak-cpp
 venv: $(READY)
 
-test: $(READY) $(OLDEST) $(QEMU) $(ARM64)/sysroot.json $(SSHD) chromium runtime-js
-.PHONY: venv test demo bench chromium java java-tools
-venv: $(READY)
-
-test: $(READY) $(OLDEST) $(QEMU) $(ARM64)/sysroot.json $(SSHD) chromium java
-# What runtime/cpp compiles against, and what compiles it (Debian or Ubuntu).
-CPP := runtime/cpp
-CPP_HEADERS := .cache/cpp/include/.ready
-CPP_PRESETS := x64 arm64-linux sanitize
-ORT_HEADERS := com.github.asus4.onnxruntime@0.4.9
-
-.PHONY: venv test demo bench chromium cpp cpp-tools lint-cpp fuzz soak-cpp
-venv: $(READY)
-
-test: $(READY) $(OLDEST) $(QEMU) $(ARM64)/sysroot.json $(SSHD) chromium cpp
+test: $(READY) $(OLDEST) $(QEMU) $(ARM64)/sysroot.json $(SSHD) chromium runtime-js cpp java
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -110,9 +104,8 @@ $(JS)/node_modules/.ready: $(JS)/package.json $(JS)/package-lock.json
 $(JS)/dist/.ready: $(JS)/node_modules/.ready $(JS)/tsconfig.json $(shell find $(JS)/src -name '*.ts')
 	rm -rf $(@D)
 	cd $(JS) && npm run --silent build
-# What the Android runner is compiled with, against and proven in: a JDK, onnxruntime's AAR, and a
-# C compiler for the AAR's JNI library (Debian or Ubuntu).
-java: $(AAR)/.ready
+	touch $@
+
 # What the Android runner is compiled with, against and proven in: a JDK, Kotlin for its sample,
 # onnxruntime's AAR, and a C compiler for the AAR's JNI library (Debian or Ubuntu).
 java: $(AAR)/.ready $(KOTLIN)
@@ -139,31 +132,26 @@ $(KOTLIN): | java-tools
 	tar -xzf $(@D)/*.tgz -C $(@D) --strip-components=1 package/lib
 	rm $(@D)/*.tgz
 	touch $@
+
 # The C++ runner, its programs for tests and its fuzzers, in build/cpp.
 cpp: $(CPP_HEADERS) cpp-tools
 	for preset in $(CPP_PRESETS); do \
 	  (cd $(CPP) && cmake --preset $$preset >/dev/null) && \
 	  cmake --build build/cpp/$$preset -- -j2 --quiet || exit 1; done
 
-# onnxruntime's C interface is in its Android archive, which this package of npm holds.
-$(CPP_HEADERS): Makefile
+# onnxruntime's C interface is in its Android archive; nlohmann's JSON library is Debian's.
+$(CPP_HEADERS): $(AAR)/.ready
 	rm -rf .cache/cpp
-	mkdir -p $(@D) .cache/cpp/unpacked
-	cd .cache/cpp && npm pack --silent $(ORT_HEADERS) && tar -xzf com.github.*.tgz --wildcards '*.aar'
-	cd .cache/cpp && python3 -m zipfile -e package/Plugins/Android/onnxruntime.aar unpacked
-	cp .cache/cpp/unpacked/headers/*.h $(@D)
+	mkdir -p $(@D)
+	cp $(AAR)/headers/*.h $(@D)
 	cd .cache/cpp && { apt-get download -qq nlohmann-json3-dev || \
 	  { apt-get update -qq && apt-get download -qq nlohmann-json3-dev; }; }
 	dpkg -x .cache/cpp/*.deb .cache/cpp/unpacked
 	cp -r .cache/cpp/unpacked/usr/include/nlohmann $(@D)
-	rm -r .cache/cpp/unpacked .cache/cpp/package .cache/cpp/*.tgz .cache/cpp/*.deb
+	rm -r .cache/cpp/unpacked .cache/cpp/*.deb
 	touch $@
 
 # Compilers: those on PATH, else Debian's, which only root can install.
-CPP_PROGRAMS := cmake ninja g++ aarch64-linux-gnu-g++ clang++-14 clang-tidy-14 \
-  clang-format-14
-CPP_PACKAGES := cmake ninja-build g++ g++-aarch64-linux-gnu clang-14 clang-tidy-14 \
-  clang-format-14 libclang-rt-14-dev
 CPP_INSTALL := apt-get install -qq --no-install-recommends $(CPP_PACKAGES)
 cpp-tools:
 	@for name in $(CPP_PROGRAMS); do command -v $$name >/dev/null || missing=$$name; done; \
