@@ -17,6 +17,7 @@ from safetensors.numpy import load
 from edge_lra.errors import EdgeError
 
 STACKED = "adapters"  # the leading axis of inputs that hold several
+HEAD_ROLES = ("weight", "bias")  # of a task head, which cannot be off
 CACHED = 32  # a reload costs 0.2-2 ms; a thousand adapters must not stay in memory
 
 
@@ -118,7 +119,8 @@ class AdapterStore:
         unknown = sorted(tensors.keys() - self._inputs.keys())
         if unknown:
             raise EdgeError(f"adapter {name}: the graph has no input {unknown[0]!r}")
-        return {key: self._tensor(name, key, tensors.get(key)) for key in self._inputs}
+        sizes: dict[str, int] = {}
+        return {key: self._tensor(name, key, tensors.get(key), sizes) for key in self._inputs}
 
     def _check_content(self, name: str, content: bytes) -> None:
         listed = self._manifest["files"].get(self._entries[name]["file"])
@@ -127,20 +129,26 @@ class AdapterStore:
         ):
             raise EdgeError(f"adapter {name}: its file changed since export; export it again")
 
-    def _tensor(self, name: str, key: str, tensor: np.ndarray | None) -> np.ndarray:
+    def _tensor(
+        self, name: str, key: str, tensor: np.ndarray | None, sizes: dict[str, int]
+    ) -> np.ndarray:
+        """Return an input's tensor; `sizes` collects what each named axis of the file measures."""
         shape, dtype = self.shapes[key], self.dtypes[key]
         if tensor is None:
-            if 0 not in self._off[key].shape:
-                raise EdgeError(f"adapter {name}: found no {key}, expected shape {shape}")
+            if 0 not in self._off[key].shape or self._inputs[key].get("role") in HEAD_ROLES:
+                raise EdgeError(
+                    f"adapter {name}: found no {key}, expected shape {shape}; export it again"
+                )
             return self._off[key]  # the adapter leaves this site alone
         fits = len(shape) == tensor.ndim and all(
-            not isinstance(want, int) or want == have
+            have == (want if isinstance(want, int) else sizes.setdefault(want, have))
             for want, have in zip(shape, tensor.shape, strict=True)
         )
         if not fits or tensor.dtype != dtype:
+            wanted = [f"{want}={sizes[want]}" if want in sizes else want for want in shape]
             raise EdgeError(
                 f"adapter {name}: {key}: found {tensor.dtype}{list(tensor.shape)}, "
-                f"expected {dtype}{shape}; export it for this base"
+                f"expected {dtype}{wanted}; export it for this base"
             )
         return tensor
 

@@ -136,7 +136,7 @@ Array AdapterStore::pick(const std::string& name, std::size_t place, const Array
     const std::vector<Axis> shape = own_shape(node);
     const auto found = tensors.find(node.name);
     if (found == tensors.end()) {
-        if ((*off_)[place].size != 0) {
+        if ((*off_)[place].size != 0 || node.is_head) {
             fail(EDGE_LRA_DAMAGED, "adapter ", name, ": found no ", node.name, ", expected shape ",
                  shape_text(shape), "; export it again");
         }

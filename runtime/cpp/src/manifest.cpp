@@ -85,6 +85,8 @@ std::vector<Node> read_nodes(const Entries& document, const char* key) {
         if (!node.example.empty() && node.example.size() != node.shape.size()) {
             entry.damaged("example", "a size for each axis");
         }
+        const auto role = entry.optional_text("role");
+        node.is_head = role == "weight" || role == "bias";
         nodes.push_back(std::move(node));
     }
     return nodes;

@@ -7,6 +7,7 @@ import { readSafetensors } from "./safetensors.js";
 import { countOf, describe, type TensorData, type Tensors, zeros } from "./tensors.js";
 
 const STACKED = "adapters"; // the leading axis of a decoder's inputs, which hold several
+const HEAD_ROLES: readonly string[] = ["weight", "bias"]; // of a task head, which cannot be off
 const CACHED = 32; // a reload costs milliseconds; a thousand adapters must not stay in memory
 
 /** The adapters of one bundle. */
@@ -112,9 +113,10 @@ export class AdapterStore {
 
   /** Return the zeros of a site that an adapter leaves alone. */
   #left(input: AdapterInput, where: string): TensorData {
-    if (offShape(input).includes(0)) return this.#off[input.name] as TensorData;
+    const isHead = HEAD_ROLES.includes(input.role ?? "");
+    if (offShape(input).includes(0) && !isHead) return this.#off[input.name] as TensorData;
     const shape = `[${input.shape.join(",")}]`;
-    throw new EdgeError("damaged", `${where}: found no ${input.name}, expected shape ${shape}`);
+    throw new EdgeError("damaged", `${where}: found no ${input.name}, expected shape ${shape}; export it again`);
   }
 }
 

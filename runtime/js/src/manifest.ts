@@ -24,6 +24,7 @@ export interface Node {
 
 export interface AdapterInput extends Node {
   readonly off_shape?: readonly number[] | null;
+  readonly role?: string | null;
 }
 
 export interface AdapterEntry {

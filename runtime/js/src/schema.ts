@@ -54,7 +54,9 @@ const SHAPE: Record<string, Check> = {
   pooling: orNull(record({ mode: isString })),
   inputs: listOf(record(isNode)),
   outputs: listOf(record(isNode)),
-  adapter_inputs: listOf(record({ ...isNode, off_shape: orNull(listOf(isCount)) })),
+  adapter_inputs: listOf(
+    record({ ...isNode, off_shape: orNull(listOf(isCount)), role: orNull(isString) }),
+  ),
   min_onnxruntime: orNull(isString),
   session_options: mapOf((value) => ["string", "number", "boolean"].includes(typeof value)),
   adapters: mapOf(record({ file: isString, labels: orNull(listOf(isString)), base: isString })),

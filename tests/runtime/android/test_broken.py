@@ -211,6 +211,11 @@ ADAPTERS: dict[str, tuple[Change, str, str]] = {
         "DAMAGED",
         "found float64[",
     ),
+    "no head": (
+        adapter_of(lambda tensors: {n: t for n, t in tensors.items() if n != "classifier.bias"}),
+        "DAMAGED",
+        "found no classifier.bias, expected shape [labels]",
+    ),
     "another shape": (adapter_of(cut_ranks), "DAMAGED", "export it for this base"),
     "no safetensors": (
         lambda out, _: (out / "adapters/sentiment.safetensors").write_bytes(b"\xff" * 100),

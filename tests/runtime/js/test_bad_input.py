@@ -368,6 +368,7 @@ UP = "encoder.layer.0.attention.self.query.lora_up"
         (lambda t: t.update({DOWN: t[DOWN].T.copy()}), f"{DOWN}: found float32[16,384]"),
         (lambda t: t.update({DOWN: t[DOWN].astype("f2")}), f"{DOWN}: found float16[384,16]"),
         (lambda t: t.update({UP: t[UP][:3].copy()}), f"{UP}: found float32[3,384]"),
+        (lambda t: t.pop(BIAS), f"found no {BIAS}, expected shape [labels]"),
         (lambda t: t.update({BIAS: t[BIAS][None]}), f"{BIAS}: found float32[1,2]"),
     ],
 )

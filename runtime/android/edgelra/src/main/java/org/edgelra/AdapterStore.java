@@ -144,7 +144,8 @@ final class AdapterStore {
         if (tensor == null) {
             if (!input.canBeOff()) {
                 throw EdgeException.damaged(
-                        where + "found no " + input.name + ", expected shape " + input.axes);
+                        where + "found no " + input.name + ", expected shape " + input.axes
+                                + "; export it again");
             }
             return input.off; // the adapter leaves this site alone
         }
