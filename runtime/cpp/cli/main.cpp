@@ -26,11 +26,11 @@ int act(const std::vector<std::string>& words) {
                                                                {"cases", run_cases}};
     for (const std::string& word : words) {
         if (word == "--help" || word == "-h") {
-            std::fputs(help_text, stdout);
+            (void)std::fputs(help_text, stdout);  // the flush at the end tells of a failure
             return done;
         }
         if (word == "--version") {
-            std::printf("edge-lra-run %s\n", edge_lra_version());
+            (void)std::printf("edge-lra-run %s\n", edge_lra_version());
             return done;
         }
     }
@@ -39,8 +39,8 @@ int act(const std::vector<std::string>& words) {
 }
 
 int complain(const char* line, int code) {
-    std::fflush(stdout);
-    std::fprintf(stderr, "Error: %s\n", line);
+    (void)std::fflush(stdout);
+    (void)std::fprintf(stderr, "Error: %s\n", line);
     return code;
 }
 

@@ -122,9 +122,11 @@ struct Option {
     Take take;
 };
 
-const std::map<std::string, Option>& known_options() {
-    using Text = const std::string&;
-    static const std::map<std::string, Option> known{
+using Options = std::map<std::string, Option>;
+using Text = const std::string&;
+
+Options common_options() {
+    return {
         {"--ort", {"", true, [](Command& c, Text, Text v) { c.open.ort_library = v; }}},
         {"--adapter", {"", true, [](Command& c, Text, Text v) { c.adapter = v; }}},
         {"--no-adapter",
@@ -140,6 +142,11 @@ const std::map<std::string, Option>& known_options() {
         {"--json", {"", false, [](Command& c, Text, Text) { c.is_json = true; }}},
         {"--input", {"run", true, [](Command& c, Text, Text v) { c.input = v; }}},
         {"--output", {"run", true, [](Command& c, Text, Text v) { c.output = v; }}},
+    };
+}
+
+Options generate_options() {
+    return {
         {"--prompt-ids",
          {"generate", true, [](Command& c, Text o, Text v) { c.prompt = read_ids(o, v); }}},
         {"--max-tokens",
@@ -156,6 +163,11 @@ const std::map<std::string, Option>& known_options() {
               const std::int64_t count = read_count(o, v, 1);
               (c.verb == "profile" ? c.profile.context.emplace() : c.open.context) = count;
           }}},
+    };
+}
+
+Options profile_options() {
+    return {
         {"--shape",
          {"profile", true, [](Command& c, Text o, Text v) { c.profile.batch = read_shape(o, v); }}},
         {"--runs",
@@ -170,6 +182,15 @@ const std::map<std::string, Option>& known_options() {
         {"--switch",
          {"profile", false, [](Command& c, Text, Text) { c.profile.measure_switch = true; }}},
     };
+}
+
+const Options& known_options() {
+    static const Options known = [] {
+        Options all = common_options();
+        all.merge(generate_options());
+        all.merge(profile_options());
+        return all;
+    }();
     return known;
 }
 

@@ -17,7 +17,7 @@ namespace edge_lra {
 namespace {
 
 void print(const std::string& text) {
-    std::printf("%s\n", text.c_str());
+    (void)std::printf("%s\n", text.c_str());
 }
 
 void print_json(const Json& value) {

@@ -28,6 +28,8 @@
 #ifndef EDGE_LRA_H
 #define EDGE_LRA_H
 
+/* NOLINTBEGIN(modernize-*): C, too */
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -276,5 +278,7 @@ EDGE_LRA_API void edge_lra_free_text(char* text);
 #ifdef __cplusplus
 }
 #endif
+
+/* NOLINTEND(modernize-*) */
 
 #endif

@@ -42,6 +42,7 @@ Array off_tensor(const Node& node) {
 
 std::string shape_text(const std::vector<Axis>& shape) {
     std::vector<std::string> sizes;
+    sizes.reserve(shape.size());
     for (const Axis& axis : shape) {
         sizes.push_back(axis.text());
     }

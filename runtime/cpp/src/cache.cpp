@@ -28,7 +28,7 @@ std::size_t product(std::int64_t a, std::int64_t b) {
 
 }  // namespace
 
-Buffer::Buffer(const Shape& shape) : size_(0), data_(nullptr, std::free) {
+Buffer::Buffer(const Shape& shape) : data_(nullptr, std::free) {
     const auto count = count_elements(shape, sizeof(float));
     if (count) {
         size_ = *count * sizeof(float);
@@ -187,7 +187,7 @@ void Cache::allocate(std::int64_t tokens) {
     stepper_.reset();
     const Decoder& decoder = *runner_.manifest().decoder;
     const std::int64_t heads = rows() * decoder.kv_heads;
-    const std::size_t kept = product(capacity_, decoder.head_size);
+    const std::size_t old_room = product(capacity_, decoder.head_size);
     const std::size_t room = product(capacity, decoder.head_size);
     for (std::size_t place = 0; place < decoder.cache.size(); ++place) {  // never two whole caches
         Buffer fresh({rows(), decoder.kv_heads, capacity, decoder.head_size});
@@ -197,7 +197,8 @@ void Cache::allocate(std::int64_t tokens) {
         }
         const float* old = buffers_[place].data();
         for (std::size_t head = 0; head < static_cast<std::size_t>(heads); ++head) {
-            std::memcpy(fresh.data() + head * room, old + head * kept, kept * sizeof(float));
+            std::memcpy(fresh.data() + head * room, old + head * old_room,
+                        old_room * sizeof(float));
         }
         buffers_[place] = std::move(fresh);
     }

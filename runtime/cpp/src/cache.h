@@ -25,7 +25,7 @@ class Buffer {
     [[nodiscard]] std::size_t size() const { return size_; }  // bytes
 
  private:
-    std::size_t size_;
+    std::size_t size_ = 0;
     std::unique_ptr<float, void (*)(void*)> data_;
 };
 

@@ -61,7 +61,10 @@ Json read_clocks() {
         if (const auto millis = read_number(zone / "temp")) {
             std::string name = text_of(zone.filename());
             const std::string type = read_line(zone / "type");
-            celsius[type.empty() ? name : name + " " + type] = *millis / 1e3;
+            if (!type.empty()) {
+                name.append(" ").append(type);
+            }
+            celsius[name] = *millis / 1e3;
         }
     }
     return {{"clocks_mhz", clocks},

@@ -95,7 +95,7 @@ bool is_inside(std::string_view name) {
 }
 
 fs::path resolve(const fs::path& folder, const std::string& name) {
-    const fs::path file = folder / path_of(name);
+    fs::path file = folder / path_of(name);
     std::error_code error;
     const fs::path root = fs::canonical(folder, error);
     const fs::path real = error ? fs::path() : fs::canonical(file, error);

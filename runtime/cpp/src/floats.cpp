@@ -18,8 +18,8 @@ float from_bfloat16(std::uint16_t bits) {
 }
 
 float from_float16(std::uint16_t bits) {
-    const int exponent = bits >> 10U & 0x1fU;
-    const int fraction = bits & 0x3ffU;
+    const auto exponent = static_cast<int>(bits >> 10U & 0x1fU);
+    const auto fraction = static_cast<int>(bits & 0x3ffU);
     float value = 0;
     if (exponent == 31) {
         value = fraction == 0 ? INFINITY : NAN;

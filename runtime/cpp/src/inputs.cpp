@@ -171,6 +171,7 @@ std::vector<Array> check_inputs(const Manifest& manifest, const std::vector<Name
 void check_shape(const std::string& name, const Shape& found, const std::vector<Axis>& expected,
                  AxisSizes& sizes) {
     std::vector<std::string> wanted;
+    wanted.reserve(expected.size());
     for (const Axis& axis : expected) {
         wanted.push_back(axis.text());
     }

@@ -13,6 +13,7 @@ constexpr std::size_t deepest = 64;
 
 // Builds a value from the library's events. Its own builder keeps the last of equal keys, and goes
 // as deep as a file says.
+// NOLINTNEXTLINE(bugprone-exception-escape): of the implicit constructor, which allocates nothing
 class Builder : public nlohmann::json_sax<Json> {
  public:
     Json root;

@@ -16,21 +16,21 @@ constexpr std::uint64_t longest_field = 0xffffffff >> 3;
 enum class Message { model, graph, function, node, attribute, tensor, sparse, entry };
 
 struct Step {
-    Message from;
     std::uint64_t field;
+    Message from;
     Message to;
 };
 
 constexpr Step steps[] = {
-    {Message::model, 7, Message::graph},         {Message::model, 25, Message::function},
-    {Message::graph, 1, Message::node},          {Message::graph, 5, Message::tensor},
-    {Message::graph, 15, Message::sparse},       {Message::function, 7, Message::node},
-    {Message::function, 11, Message::attribute}, {Message::node, 5, Message::attribute},
-    {Message::attribute, 5, Message::tensor},    {Message::attribute, 6, Message::graph},
-    {Message::attribute, 10, Message::tensor},   {Message::attribute, 11, Message::graph},
-    {Message::attribute, 22, Message::sparse},   {Message::attribute, 23, Message::sparse},
-    {Message::sparse, 1, Message::tensor},       {Message::sparse, 2, Message::tensor},
-    {Message::tensor, 13, Message::entry},
+    {7, Message::model, Message::graph},         {25, Message::model, Message::function},
+    {1, Message::graph, Message::node},          {5, Message::graph, Message::tensor},
+    {15, Message::graph, Message::sparse},       {7, Message::function, Message::node},
+    {11, Message::function, Message::attribute}, {5, Message::node, Message::attribute},
+    {5, Message::attribute, Message::tensor},    {6, Message::attribute, Message::graph},
+    {10, Message::attribute, Message::tensor},   {11, Message::attribute, Message::graph},
+    {22, Message::attribute, Message::sparse},   {23, Message::attribute, Message::sparse},
+    {1, Message::sparse, Message::tensor},       {2, Message::sparse, Message::tensor},
+    {13, Message::tensor, Message::entry},
 };
 
 const Step* find_step(Message from, std::uint64_t field) {

@@ -49,7 +49,7 @@ def test_nothing_is_written_below_the_home(app: Path, tiny_whole: Path, tmp_path
 
 
 def test_runs_and_openings_leave_no_memory_behind(app: Path, tiny_whole: Path) -> None:
-    check_growth(soak(app / "soak", tiny_whole, 20_000, 100), 100)
+    check_growth(soak(app / "soak", tiny_whole, 50_000, 200), 200)
 
 
 def test_a_thousand_runs_are_clean_under_sanitizers(
