@@ -27,7 +27,7 @@ struct Node {
     std::string name;
     const DType* dtype;
     std::vector<Axis> shape;
-    Shape example;  // sizes of a batch that a traced model takes; empty for others
+    Shape example;         // sizes of a batch that a traced model takes; empty for others
     bool is_head = false;  // an adapter input that is a task's head, which cannot be off
 };
 
