@@ -29,7 +29,7 @@ def available_bytes() -> int | None:
 def weights_bytes(manifest: Mapping[str, Any]) -> int:
     """Return the size of a bundle's weights."""
     files = manifest["files"]
-    names = ("model.onnx", "model.onnx.data") if "model.onnx" in files else ("model.ort",)
+    names = ("model.onnx", "model.onnx.data", "model.ort")
     return sum(files[name]["size"] for name in names if name in files)
 
 

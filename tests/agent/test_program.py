@@ -146,7 +146,7 @@ def test_prepacking_turned_off_saves_the_copies(tmp_path: Path) -> None:
         "import sys, json, pathlib; import edge_lra.agent.inputs as inputs, onnxruntime\n"
         "from edge_lra.agent import unpacked\n"
         "from edge_lra.agent.memory import split\n"
-        "inputs.load_manifest = lambda folder: {}\n"
+        "inputs.load_manifest = lambda folder: {'files': ['model.onnx', 'model.onnx.data']}\n"
         "found = unpacked.measure_unpacked({'bundles': [sys.argv[1]], 'threads': 1})\n"
         "before = split().anonymous_mib\n"
         "folder = pathlib.Path(sys.argv[1])\n"

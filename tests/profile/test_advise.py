@@ -102,7 +102,8 @@ def test_the_advised_command_makes_the_bundle(project: Path) -> None:
     made = [t for t in found["trials"] if not t["refused"]]
     assert made and all(t["kind"] == "measured" and t["p50_ms"] > 0 for t in made)
     exact = next(t for t in made if t["options"] == ["--merge", "--quantize", "none"])
-    assert exact["error"] == min(t["error"] for t in made)
+    assert exact["error"] < 1e-6  # of float32, as the factored one's is
+    assert all(t["error"] > exact["error"] for t in made if "none" not in t["options"])
     (chosen,) = [t for t in found["trials"] if t["chosen"]]
     assert chosen["pareto"]
     assert not (project / "advice.edge").exists() and not list(project.glob("*.edge"))

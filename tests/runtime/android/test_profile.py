@@ -23,13 +23,14 @@ def test_a_profile_has_figures_of_at_least_five_runs(probe: Probe, factored: Pat
 def test_loading_running_and_closing_does_not_grow(
     java: list[str], tiny_decoder: Path, tmp_path: Path
 ) -> None:
-    process = subprocess.Popen(  # of its own, whose memory no other test has filled
-        [*java, "org.edgelra.Probe"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    # A process of its own, whose memory no other test has filled, with a heap that is soon full:
+    # a virtual machine takes more of the system's before it collects.
+    command = [*java, "-Xmx48m", "org.edgelra.Probe"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     probe = Probe(process, tmp_path)
     ids = np.array([[1, 2, 3]])
     inputs = probe.file({"input_ids": ids, "attention_mask": np.ones_like(ids)})
     answer = probe.ask("soak", bundle=str(tiny_decoder), inputs=str(inputs), rounds=400)
     process.communicate(timeout=30)
     first, *_, last = answer["moments"]
-    assert last - first < 0.1 * first, answer
+    assert last - first < 32, answer  # 300 sessions that were kept would be 100 MiB or more
