@@ -6,6 +6,7 @@ namespace {
 
 constexpr std::size_t most_tensors = 4096;
 constexpr std::size_t most_axes = 64;
+constexpr std::size_t most_ids = std::size_t{1} << 24;  // as many as a manifest's context_length
 
 Named read_tensor(const edge_lra_tensor& tensor) {
     const std::string name = &require(tensor.name, "inputs: name");
@@ -63,6 +64,15 @@ std::vector<Named> read_tensors(const edge_lra_tensor* tensors, std::size_t coun
         inputs.push_back(read_tensor((&require(tensors, "inputs"))[place]));
     }
     return inputs;
+}
+
+std::vector<std::int64_t> read_ids(const std::int64_t* ids, std::size_t count, const char* name) {
+    const std::int64_t* first = &require(ids, name);
+    if (count > most_ids) {
+        fail(EDGE_LRA_INVALID_ARGUMENT, name, ": found ", std::uint64_t{count},
+             " ids, expected at most ", std::uint64_t{most_ids});
+    }
+    return {first, first + count};
 }
 
 edge_lra_tensor as_tensor(const Named& named) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -30,16 +31,28 @@ T read_options(const T* given) {
     return options;
 }
 
-// Fill as much of a caller's struct as its header knows.
+// A caller's struct to be filled; null for none. Checked before the work whose result it gets.
 template <class T>
-void write_result(T* given, T result) {
-    if (given == nullptr) {
-        return;
+class Result {
+ public:
+    // Throws Failure (INVALID_ARGUMENT) for a struct_size that no header has.
+    explicit Result(T* given) : given_(given) { (void)read_options(given); }
+
+    // Fill as much as the caller's header knows.
+    void write(T result) const {
+        if (given_ != nullptr) {
+            result.struct_size = given_->struct_size;
+            std::memcpy(given_, &result, std::min(given_->struct_size, sizeof(T)));
+        }
     }
-    const std::size_t size = read_options(given).struct_size;
-    result.struct_size = given->struct_size;
-    std::memcpy(given, &result, std::min(given->struct_size, size));
-}
+
+ private:
+    T* given_;
+};
+
+// Ids over the caller's memory, copied. Throws Failure (INVALID_ARGUMENT) for null and for more
+// than any context holds, so that a wrong count is told and not read.
+std::vector<std::int64_t> read_ids(const std::int64_t* ids, std::size_t count, const char* name);
 
 // Throws Failure (INVALID_ARGUMENT) for null.
 template <class T>

@@ -110,7 +110,7 @@ GenerateOptions read_generate_options(const edge_lra_generate_options* given,
     read.adapter = read_choice(options.choice, options.adapter);
     read.max_tokens = static_cast<std::int64_t>(std::min<std::size_t>(max_tokens, INT32_MAX));
     if (options.stop_tokens != nullptr) {
-        read.stop_tokens.emplace(options.stop_tokens, options.stop_tokens + options.stop_count);
+        read.stop_tokens = read_ids(options.stop_tokens, options.stop_count, "stop_tokens");
     }
     if (options.on_token != nullptr) {
         read.on_token = [on_token = options.on_token, context = options.context](
@@ -221,23 +221,23 @@ edge_lra_code edge_lra_generate(edge_lra_runner runner, const int64_t* prompt, s
                                 int64_t* tokens, edge_lra_generation* generation) {
     return guarded([&] {
         const auto open = runners().get(runner);
-        const int64_t* ids = &require(prompt, "prompt");
+        const Result result(generation);
         int64_t* target = &require(tokens, "tokens");
-        const Generation found =
-            generate(*open, {ids, ids + prompt_count}, read_generate_options(options, max_tokens));
+        const Generation found = generate(*open, read_ids(prompt, prompt_count, "prompt"),
+                                          read_generate_options(options, max_tokens));
         std::copy(found.tokens.begin(), found.tokens.end(), target);
-        write_result(generation,
-                     {0, found.tokens.size(), found.stopped_by, found.prefill_s, found.decode_s});
+        result.write({0, found.tokens.size(), found.stopped_by, found.prefill_s, found.decode_s});
     });
 }
 
 edge_lra_code edge_lra_verify_golden(edge_lra_runner runner, edge_lra_golden* golden) {
     return guarded([&] {
         const auto open = runners().get(runner);
+        const Result result(golden);
         const Comparison found = check_golden(*open);
-        write_result(golden, {0, found.cases, found.max_abs_error, found.max_abs_error_float,
-                              found.recorded_error_float, found.allowed_error_float(),
-                              found.decided, found.agreed});
+        result.write({0, found.cases, found.max_abs_error, found.max_abs_error_float,
+                      found.recorded_error_float, found.allowed_error_float(), found.decided,
+                      found.agreed});
         require_faithful(*open, found);
     });
 }

@@ -88,7 +88,6 @@ def test_outputs_outlive_their_runner(tiny_whole: Path) -> None:
     bundle = Bundle(tiny_whole)
     expected = bundle.run(tokens())["hidden"]
     outputs = c.c_uint64()
-    given = (Tensor * 2)(*(tensor(*item) for item in tokens().items()))
     kept = tokens()
     given = (Tensor * 2)(*(tensor(*item) for item in kept.items()))
     check(LIBRARY.edge_lra_run(bundle.handle, given, c.c_size_t(2), None, c.byref(outputs)))
