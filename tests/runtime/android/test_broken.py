@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from edge_lra.bundle import load_manifest, seal, sha256_file
 from edge_lra.golden import read_golden
-from tests.runtime.android.conftest import Probe
+from tests.runtime.android.probe import Probe
 
 Change = Callable[[Path, dict[str, Any]], None]
 

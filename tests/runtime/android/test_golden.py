@@ -13,7 +13,7 @@ from edge_lra import Generator, Runner
 from edge_lra.bundle import describe_files, load_manifest, seal
 from edge_lra.golden import check_golden, read_golden
 from tests.runner import tiny_decoder as tiny_decoder_module
-from tests.runtime.android.conftest import Probe
+from tests.runtime.android.probe import Probe
 from tests.runtime.android.toolchain import ROOT
 
 BUNDLES = ["merged", "factored", "hidden"]

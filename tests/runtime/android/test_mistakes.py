@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_lra.bundle import load_manifest
-from tests.runtime.android.conftest import Probe
+from tests.runtime.android.probe import Probe
 
 
 def load(probe: Probe, bundle: Path, **options: Any) -> tuple[str | None, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.runtime.android.conftest import Probe
+from tests.runtime.android.probe import Probe
 
 
 def test_a_profile_has_figures_of_at_least_five_runs(probe: Probe, factored: Path) -> None:

@@ -11,22 +11,7 @@ import pytest
 from edge_lra.pipeline import ExportRequest, export
 from tests.language.models import TEXT, write_adapter, write_model
 from tests.runtime.js.chromium import Chromium
-from tests.runtime.js.hosts import PACKAGE, PHONE, Host, Node, Web
-
-
-@pytest.fixture(scope="session")
-def built() -> None:
-    """Hold that the package is built."""
-    for name in ("dist/.ready", "node_modules/.ready"):
-        assert (PACKAGE / name).exists(), f"found no {PACKAGE / name}; run `make runtime-js`"
-
-
-@pytest.fixture(scope="session")
-def node(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """Yield Node."""
-    node = Node(tmp_path_factory.mktemp("cache"))
-    yield node
-    node.close()
+from tests.runtime.js.hosts import PHONE, Host, Web
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 import edge_lra
 from tests.runtime.js.chromium import Chromium, Page
@@ -203,3 +205,18 @@ class Server:
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing."""
+
+
+@pytest.fixture(scope="session")
+def built() -> None:
+    """Hold that the package is built."""
+    for name in ("dist/.ready", "node_modules/.ready"):
+        assert (PACKAGE / name).exists(), f"found no {PACKAGE / name}; run `make runtime-js`"
+
+
+@pytest.fixture(scope="session")
+def node(built: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """Yield Node."""
+    node = Node(tmp_path_factory.mktemp("cache"))
+    yield node
+    node.close()
