@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_lra.errors import EdgeError
-from edge_lra.inside import check_links, check_names, is_too_deep
+from edge_lra.inside import check_links, check_names, is_too_deep, unique
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -58,8 +58,8 @@ def load_manifest(path: Path) -> dict[str, Any]:
     restore(path.absolute())
     file = path / MANIFEST
     data, manifest = _parse_manifest(path)
-    if manifest["format_version"] != FORMAT_VERSION:
-        found = manifest["format_version"]
+    found = manifest["format_version"]
+    if type(found) is not int or found != FORMAT_VERSION:  # True is 1
         raise EdgeError(
             f"{file}: found bundle format {found}, expected {FORMAT_VERSION}; "
             "use the edge-lra that wrote it, or export again"
@@ -76,7 +76,7 @@ def _parse_manifest(path: Path) -> tuple[bytes, dict[str, Any]]:
     file = path / MANIFEST
     try:
         data = _read_at_most(file, LARGEST)
-        manifest = json.loads(data.decode())
+        manifest = json.loads(data.decode(), object_pairs_hook=unique)
         if is_too_deep(manifest):
             raise RecursionError
     except (FileNotFoundError, NotADirectoryError):

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import load_file, save
+from safetensors import SafetensorError
+from safetensors.numpy import save
 
-from edge_lra.errors import GateError
+from edge_lra.errors import EdgeError, GateError
 from edge_lra.runner import Generator, Runner
+from edge_lra.runner.tensors import read_tensors
 
 Arrays = dict[str, npt.NDArray[Any]]
 NAME = "golden.safetensors"
@@ -72,22 +74,45 @@ def golden_entry(adapters: Sequence[str | None], kernel_spread: float) -> dict[s
 
 
 def read_golden(folder: Path, manifest: dict[str, Any]) -> list[Case]:
-    """Return a bundle's cases; none if it was not verified."""
+    """Return a bundle's cases; none if it was not verified.
+
+    Raises:
+        EdgeError: the file is missing or damaged, or a case is not whole.
+    """
     adapters = manifest["golden"]["adapters"]
-    tensors = load_file(folder / NAME) if adapters else {}
+    tensors = _read(folder / NAME) if adapters else {}
 
     def arrays(prefix: str) -> Arrays:
         return {n.removeprefix(prefix): v for n, v in tensors.items() if n.startswith(prefix)}
 
     def greedy(index: int) -> Greedy | None:
         found = arrays(f"greedy.{index}.")
-        return Greedy(**found) if found else None
+        return Greedy(**found) if found.keys() == set(Greedy._fields) else None
 
-    return [
+    cases = [
         Case(adapter, given, outputs, exact, greedy(index))
         for index, adapter in enumerate(adapters)
         for given, outputs, exact in [[arrays(f"{kind}.{index}.") for kind in KINDS]]
     ]
+    if not all(map(_is_whole, cases)):
+        raise EdgeError(
+            f"{folder / NAME}: found a case without its inputs or answers; export again"
+        )
+    return cases
+
+
+def _read(file: Path) -> Arrays:
+    try:
+        return read_tensors(file.read_bytes())
+    except (OSError, SafetensorError) as error:
+        raise EdgeError(f"{file} cannot be read: {error}") from error
+
+
+def _is_whole(case: Case) -> bool:
+    """Say whether a case has inputs, and the float model's answer to each of the bundle's."""
+    shapes = [{n: a.shape for n, a in arrays.items()} for arrays in (case.outputs, case.exact)]
+    greedy = case.greedy is None or case.greedy.tokens.shape == case.greedy.margins.shape
+    return bool(case.inputs and case.outputs) and shapes[0] == shapes[1] and greedy
 
 
 @dataclass(frozen=True)
@@ -190,10 +215,14 @@ def compare(
     """Hold a run's outputs, a case an entry, against the golden cases."""
     own, exact, recorded, largest = [0.0], [0.0], [0.0], [0.0]
     for case, found in zip(cases, outputs, strict=True):
-        for name, value in found.items():
-            if name == NEXT or name not in case.outputs:
-                continue
-            own.append(_distance(value, case.outputs[name]))
+        for name, recorded_value in case.outputs.items():
+            value = found.get(name)
+            if value is None or value.shape != recorded_value.shape:
+                raise EdgeError(
+                    f"{NAME}: {name}: found an answer of {list(recorded_value.shape)}, expected an "
+                    "output of the graph in its shape; export again"
+                )
+            own.append(_distance(value, recorded_value))
             exact.append(_distance(value, case.exact[name]))
             recorded.append(_distance(case.outputs[name], case.exact[name]))
             largest.append(float(np.abs(case.exact[name]).max()))

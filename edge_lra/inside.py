@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edge_lra.errors import EdgeError
 
-DRIVE = re.compile(r"[A-Za-z]:")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+OUTSIDE = "\\:\0"  # Windows's separator, its drives and streams; what ends a name for a system
 DEPTH = 64  # of brackets in JSON; parsers in other languages recurse
 
 
@@ -44,10 +44,21 @@ def named_files(manifest: Mapping[str, Any], file: Path) -> Iterator[Any]:
 
 def stays_inside(name: Any) -> bool:
     """Say whether a name is a relative POSIX path without a way out, on Windows too."""
-    if not isinstance(name, str) or not name or "\\" in name or "\0" in name:
+    if not isinstance(name, str) or any(odd in name for odd in OUTSIDE):
         return False
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and not DRIVE.match(name)
+    return all(part not in ("", ".", "..") for part in name.split("/"))
+
+
+def unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object's entries, for `object_pairs_hook`; parsers differ on repeated names.
+
+    Raises:
+        ValueError: a name is there twice.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name twice")
+    return found
 
 
 def check_links(folder: Path, manifest: Mapping[str, Any]) -> None:

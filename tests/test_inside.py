@@ -14,7 +14,10 @@ from edge_lra.errors import EdgeError
 from edge_lra.inside import stays_inside
 
 ENTRY = {"size": 3, "sha256": "0" * 64}
-OUTSIDE = ["", "/etc/passwd", "../x", "a/../../x", "a\\b", "..\\x", "C:x", "c:/x", "a\0b", 3, None]
+OUTSIDE = [
+    *("", "/etc/passwd", "../x", "a/../../x", "a\\b", "..\\x", "C:x", "c:/x", "ab:c", "a\0b"),
+    *(".", "./x", "a//b", "a/", 3, None),
+]
 Write = Callable[..., Path]
 
 
@@ -39,7 +42,7 @@ def test_a_name_outside_the_bundle_is_refused(name: object) -> None:
     assert not stays_inside(name)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "adapters/a.safetensors", "a..b", "ab:c", "x/.y"])
+@pytest.mark.parametrize("name", ["model.onnx", "adapters/a.safetensors", "a..b", "x/.y"])
 def test_a_name_inside_the_bundle_is_taken(name: str) -> None:
     assert stays_inside(name)
 

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from edge_lra.errors import EdgeError
+from edge_lra.runner.tensors import read_tensors
 
 STACKED = "adapters"  # the leading axis of inputs that hold several
 HEAD_ROLES = ("weight", "bias")  # of a task head, which cannot be off
@@ -113,8 +113,8 @@ class AdapterStore:
         try:
             content = path.read_bytes()
             self._check_content(name, content)
-            tensors = load(content)
-        except (OSError, SafetensorError, KeyError) as error:
+            tensors = read_tensors(content)
+        except (OSError, SafetensorError) as error:
             raise EdgeError(f"adapter {name}: {path} cannot be read: {error}") from error
         unknown = sorted(tensors.keys() - self._inputs.keys())
         if unknown:

@@ -20,12 +20,13 @@ GRAPH = "model.onnx"
 ORT_GRAPH = "model.ort"  # onnxruntime's own format: all data inside
 DEPTH = 64  # messages in each other: 20 graphs deep; protobuf's own limit is 100
 KEY = b"location"
+MEMORY = "*/_ORT_MEM_ADDR_/*"  # an address for onnxruntime, even where there is such a file
 
 # Where tensors can be, by message: number of a field -> the message in it (onnx.proto).
 MESSAGES: dict[str, dict[int, str]] = {
     "model": {7: "graph", 25: "function"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
-    "function": {7: "node"},
+    "function": {7: "node", 11: "attribute"},
     "node": {5: "attribute"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
@@ -51,7 +52,8 @@ def model_path(folder: Path, manifest: Mapping[str, Any]) -> Path:
         raise EdgeError(f"{folder}: found no {GRAPH} in the manifest's files, expected one")
     path = folder / GRAPH
     try:
-        odd = next((name for name in locations(path) if name not in files), None)
+        read = sorted(set(locations(path)))
+        odd = next((name for name in read if name not in files or name == MEMORY), None)
     except MalformedGraph as error:
         raise EdgeError(f"{path}: found {error}, expected an ONNX graph; export again") from None
     except OSError as error:

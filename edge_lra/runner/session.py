@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from edge_lra.bundle import check_files, load_manifest
 from edge_lra.errors import EdgeError
 from edge_lra.runner import tasks
 from edge_lra.runner.adapters import UNSET, AdapterChoice, AdapterStore
+from edge_lra.runner.entries import check_entries
 from edge_lra.runner.external import model_path
 from edge_lra.runner.memory import check_load
 from edge_lra.runner.text import TextEncoder, Tokens
@@ -57,7 +58,7 @@ class Runner:
         store = AdapterStore(folder, manifest, verify != "never")
         runner = cls(folder, manifest, session, store)
         expected = {*runner.input_names, *store.input_names, *decoder_inputs(manifest)}
-        check_graph(folder, session, expected)
+        check_graph(folder, session, expected, runner.output_names)
         return runner
 
     @property
@@ -331,12 +332,16 @@ def _check_shape(
             )
 
 
-def check_graph(folder: Path, session: ort.InferenceSession, expected: set[str]) -> None:
-    """Raise EdgeError unless the graph's inputs are those that the manifest tells of."""
+def check_graph(
+    folder: Path, session: ort.InferenceSession, expected: set[str], outputs: Iterable[str] = ()
+) -> None:
+    """Raise EdgeError unless the graph has the manifest's inputs alone, and its outputs."""
     found = {node.name for node in session.get_inputs()}
-    if found != expected:
-        odd = ", ".join(sorted(found ^ expected))
-        raise EdgeError(f"{folder}: graph and manifest disagree on inputs: {odd}")
+    missing = {*outputs} - {node.name for node in session.get_outputs()}
+    for what, odd in (("inputs", found ^ expected), ("outputs", missing)):
+        if odd:
+            names = ", ".join(sorted(odd))
+            raise EdgeError(f"{folder}: graph and manifest disagree on {what}: {names}")
 
 
 def open_session(
@@ -345,8 +350,10 @@ def open_session(
     """Open a bundle's graph for the CPU.
 
     Raises:
-        EdgeError: onnxruntime is too old or cannot open it, or it reads data that is not its own.
+        EdgeError: the manifest is ill-formed, onnxruntime is too old or cannot open the graph, or
+            that reads data that is not its own.
     """
+    check_entries(folder, manifest)
     minimum = manifest.get("min_onnxruntime")
     if minimum and _version(ort.__version__) < _version(minimum):
         raise EdgeError(

@@ -17,6 +17,8 @@ namespace {
 
 constexpr const char* onnx_name = "model.onnx";
 constexpr const char* ort_name = "model.ort";
+// What onnxruntime takes for an address in memory, even where there is such a file.
+constexpr const char* memory_name = "*/_ORT_MEM_ADDR_/*";
 constexpr std::uint64_t largest_read = 64U << 20U;
 
 class Memory : public Source {
@@ -68,9 +70,10 @@ class Window : public Source {
 void check_sizes(const fs::path& folder, const Manifest& manifest) {
     for (const auto& [name, entry] : manifest.files) {
         const fs::path file = resolve(folder, name);
-        if (size_of(file) != entry.size) {
-            fail(EDGE_LRA_DAMAGED, text_of(file), ": found it missing or cut, expected ",
-                 entry.size, " bytes");
+        const auto size = size_of(file);
+        if (size != entry.size) {
+            fail(size ? EDGE_LRA_DAMAGED : EDGE_LRA_NOT_FOUND, text_of(file),
+                 ": found it missing or cut, expected ", entry.size, " bytes");
         }
     }
 }
@@ -101,10 +104,11 @@ void check_externals(const fs::path& folder, const Manifest& manifest, const Gra
         source = std::make_unique<Window>(file);
     }
     for (const std::string& name : external_files(*source, where)) {
-        if (manifest.find_file(name) == nullptr) {
+        if (manifest.find_file(name) == nullptr || name == memory_name) {
             fail(EDGE_LRA_DAMAGED, where, ": found weights in ", in_quotes(name),
                  ", expected a file that the manifest lists; export again");
         }
+        (void)resolve(folder, name);  // onnxruntime follows links
     }
 }
 

@@ -53,7 +53,9 @@ Arrays with_prefix(const Arrays& tensors, const std::string& prefix) {
 }
 
 void check_case(const GoldenCase& one, const std::string& where) {
-    bool is_whole = !one.inputs.empty() && one.tokens.size() == one.margins.size();
+    bool is_whole = !one.inputs.empty() && !one.outputs.empty() &&
+                    one.outputs.size() == one.exact.size() &&
+                    one.tokens.size() == one.margins.size();
     for (const auto& [name, value] : one.outputs) {
         const auto exact = one.exact.find(name);
         is_whole = is_whole && exact != one.exact.end() && exact->second.shape == value.shape;
@@ -107,15 +109,11 @@ void measure_distances(const GoldenCase& one, const Answer& answer, Comparison& 
                        double& largest) {
     for (const auto& [name, recorded] : one.outputs) {
         const auto found = answer.outputs.find(name);
-        if (found == answer.outputs.end()) {
-            continue;
-        }
         const std::vector<float> own = to_floats(recorded);
         const std::vector<float> exact = to_floats(one.exact.at(name));
-        if (found->second.size() != own.size()) {
-            fail(EDGE_LRA_GATE_FAILED, golden_name, ": ", name, ": found ",
-                 std::uint64_t{found->second.size()}, " values, expected ",
-                 std::uint64_t{own.size()});
+        if (found == answer.outputs.end() || found->second.size() != own.size()) {
+            fail(EDGE_LRA_DAMAGED, golden_name, ": ", name, ": found ", std::uint64_t{own.size()},
+                 " values, expected an output of the graph, and as many as it gave; export again");
         }
         raise(worst.max_abs_error, distance(found->second, own));
         raise(worst.max_abs_error_float, distance(found->second, exact));

@@ -10,6 +10,7 @@ namespace edge_lra {
 namespace {
 
 constexpr std::size_t deepest = 64;
+constexpr std::string_view byte_order_mark = "\xef\xbb\xbf";  // the library would skip it
 
 // Builds a value from the library's events. Its own builder keeps the last of equal keys, and goes
 // as deep as a file says.
@@ -102,6 +103,9 @@ class Builder : public nlohmann::json_sax<Json> {
 
 Json parse_json(std::string_view text, const std::string& where) {
     Builder builder;
+    if (text.substr(0, byte_order_mark.size()) == byte_order_mark) {
+        fail(EDGE_LRA_DAMAGED, where, ": found a byte order mark, expected JSON; export again");
+    }
     if (!Json::sax_parse(text.begin(), text.end(), &builder)) {
         fail(EDGE_LRA_DAMAGED, where, ": found ", builder.reason(),
              ", expected JSON; export again");

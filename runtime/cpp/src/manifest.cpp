@@ -107,8 +107,8 @@ std::vector<ListedAdapter> read_adapters(const Entries& document) {
     std::vector<ListedAdapter> adapters;
     for (const auto& [name, value] : document.object("adapters")) {
         const Entries entry(value, say(document.where(), ": adapters: ", in_quotes(name)));
-        adapters.push_back({name, entry.text("file"), entry.optional_text("base").value_or(""),
-                            entry.optional_texts("labels")});
+        adapters.push_back(
+            {name, entry.text("file"), entry.text("base"), entry.optional_texts("labels")});
         check_inside(adapters.back().file, document.where());
     }
     return adapters;

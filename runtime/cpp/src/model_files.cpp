@@ -48,8 +48,8 @@ class Walker {
         if (depth > deepest) {
             damaged("messages nested too deep");
         }
-        std::string key;
-        std::string value;
+        bool is_location = false;
+        std::set<std::string> values;
         while (place < end) {
             const std::uint64_t tag = varint(place, end);
             const std::uint64_t field = tag >> 3U;
@@ -58,15 +58,18 @@ class Walker {
             }
             const std::uint64_t size = payload(tag & 7U, place, end);
             if ((tag & 7U) == 2) {
-                if (message == Message::entry && field <= 2) {
-                    // The last of repeated keys counts for protobuf: any that may be one is told.
-                    (field == 1 ? key : value) = text(place, size);
-                    note(key, value);
+                if (message == Message::entry && field == 1) {
+                    is_location = is_location || text(place, size) == "location";
+                } else if (message == Message::entry && field == 2) {
+                    values.insert(text(place, size));
                 } else if (const Step* step = find_step(message, field)) {
                     walk(step->to, place, place + size, depth + 1);
                 }
             }
             place += size;
+        }
+        if (is_location) {  // of repeated values protobuf keeps the last: here each one counts
+            found.merge(values.empty() ? std::set<std::string>{""} : std::move(values));
         }
     }
 
@@ -75,12 +78,6 @@ class Walker {
  private:
     [[noreturn]] void damaged(const char* what) const {
         fail(EDGE_LRA_DAMAGED, where_, ": found ", what, ", expected an ONNX model; export again");
-    }
-
-    void note(const std::string& key, const std::string& value) {
-        if (key == "location" && !value.empty()) {
-            found.insert(value);
-        }
     }
 
     std::uint64_t varint(std::uint64_t& place, std::uint64_t end) {

@@ -70,7 +70,7 @@ Entry read_entry(const std::string& name, const Json& value, const std::string& 
     }
     const DType* dtype = find_safetensors(type->get_ref<const std::string&>());
     if (dtype == nullptr) {
-        fail(EDGE_LRA_UNSUPPORTED, where, ": found the dtype ",
+        fail(EDGE_LRA_DAMAGED, where, ": found the dtype ",
              in_quotes(type->get_ref<const std::string&>()),
              ", expected floats, integers or BOOL of 8 to 64 bits");
     }

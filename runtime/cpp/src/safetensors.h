@@ -10,8 +10,8 @@
 namespace edge_lra {
 
 // The tensors of a file by name; they share its memory. Throws Failure whose line begins with
-// `where`: DAMAGED for anything but a header of at most 16 MiB that accounts for every byte,
-// UNSUPPORTED for element types that edge_lra_dtype lacks.
+// `where`: DAMAGED for anything but a header of at most 16 MiB that accounts for every byte, in
+// element types of edge_lra_dtype.
 Arrays parse_safetensors(const std::shared_ptr<const Bytes>& content, const std::string& where);
 
 // A file's bytes, the tensors in the order of their names.

@@ -36,7 +36,8 @@ export class AdapterStore {
     const known = this.names.join(", ") || "none";
     const why = this.#inputs.size ? "" : ` (the bundle is ${this.#bundle.manifest.mode})`;
     const found = JSON.stringify(name);
-    throw new EdgeError("not_found", `adapter: found ${found}, expected one of: ${known}${why}`);
+    const line = `adapter: found ${found}, expected one of: ${known}${why}`;
+    throw new EdgeError("invalid_argument", line);
   }
 
   /** Return the label names that an adapter's outputs mean. */
@@ -116,7 +117,10 @@ export class AdapterStore {
     const isHead = HEAD_ROLES.includes(input.role ?? "");
     if (offShape(input).includes(0) && !isHead) return this.#off[input.name] as TensorData;
     const shape = `[${input.shape.join(",")}]`;
-    throw new EdgeError("damaged", `${where}: found no ${input.name}, expected shape ${shape}; export it again`);
+    throw new EdgeError(
+      "damaged",
+      `${where}: found no ${input.name}, expected shape ${shape}; export it again`,
+    );
   }
 }
 
@@ -155,9 +159,9 @@ function named(axis: Axis, sizes: ReadonlyMap<string, number>): string {
 /** Return the input of one adapter: a decoder's inputs hold several, a file holds one. */
 function one(input: AdapterInput): AdapterInput {
   if (input.shape[0] !== STACKED) return input;
-  return { ...input, shape: input.shape.slice(1), off_shape: null };
+  return { ...input, shape: input.shape.slice(1) };
 }
 
-function offShape({ off_shape: known, shape }: AdapterInput): readonly number[] {
-  return known ?? shape.map((axis) => (typeof axis === "string" ? 0 : axis));
+function offShape({ shape }: AdapterInput): readonly number[] {
+  return shape.map((axis) => (typeof axis === "string" ? 0 : axis));
 }

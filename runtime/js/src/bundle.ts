@@ -15,6 +15,8 @@ const VERIFY: readonly Verify[] = ["once", "always", "never"];
 
 const MODEL = "model.onnx";
 const ORT_MODEL = "model.ort";
+/** What onnxruntime takes for an address in memory, even where there is such a file. */
+const MEMORY = "*/_ORT_MEM_ADDR_/*";
 
 /** The graph and the files that its weights are in, for `Ort.InferenceSession.create`. */
 export interface ModelFiles {
@@ -86,7 +88,7 @@ export class Bundle {
     const where = `${this.name}/${file}`;
     const locations = file === MODEL ? [...externalLocations(bytes, where)] : [];
     for (const location of locations) {
-      if (!this.has(location)) {
+      if (!this.has(location) || location === MEMORY) {
         throw new EdgeError(
           "damaged",
           `${where}: found weights in ${JSON.stringify(location)}, expected files of the manifest; ` +
@@ -94,7 +96,10 @@ export class Bundle {
         );
       }
     }
-    if (this.source.path) return { model: this.source.path(file), external: [] };
+    if (this.source.path) {
+      for (const path of locations) await this.source.stat?.(path); // onnxruntime follows links
+      return { model: this.source.path(file), external: [] };
+    }
     const external = [];
     for (const path of locations) external.push({ path, data: await this.read(path) });
     return { model: bytes, external };

@@ -63,14 +63,31 @@ export async function readGolden(bundle: Bundle): Promise<GoldenCase[]> {
     );
   return adapters.map((adapter, place) => {
     const { tokens, margins } = below(`greedy.${place}.`);
-    return {
+    const golden = {
       adapter,
       inputs: below(`input.${place}.`),
       outputs: below(`output.${place}.`),
       exact: below(`float.${place}.`),
       greedy: tokens && margins ? { tokens: numbers(tokens), margins: numbers(margins) } : null,
     };
+    if (!isWhole(golden)) {
+      const line = `${bundle.name}/${FILE}: found a case without its inputs or answers`;
+      throw new EdgeError("damaged", `${line}; export again`);
+    }
+    return golden;
   });
+}
+
+/** Return whether a case has inputs, and the float model's answer to each of the bundle's. */
+function isWhole({ inputs, outputs, exact, greedy }: GoldenCase): boolean {
+  const names = Object.keys(outputs);
+  return (
+    Object.keys(inputs).length > 0 &&
+    names.length > 0 &&
+    names.length === Object.keys(exact).length &&
+    names.every((name) => exact[name]?.dims.join() === outputs[name]?.dims.join()) &&
+    greedy?.tokens.length === greedy?.margins.length
+  );
 }
 
 /** Return what an engine answers to a case, with its adapter or with none. */
@@ -133,10 +150,14 @@ function eachOutput(
   visit: (output: Output) => void,
 ): void {
   cases.forEach((golden, place) => {
-    for (const [name, value] of Object.entries(answers[place]?.outputs ?? {})) {
-      const recorded = golden.outputs[name];
+    for (const [name, recorded] of Object.entries(golden.outputs)) {
+      const value = answers[place]?.outputs[name];
       const exact = golden.exact[name];
-      if (recorded && exact) visit({ value, recorded, exact });
+      if (!value || !exact) {
+        const line = `golden: found an answer of ${name}, expected the graph's outputs`;
+        throw new EdgeError("damaged", `${line}; export again`);
+      }
+      visit({ value, recorded, exact });
     }
   });
 }

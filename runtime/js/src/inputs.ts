@@ -32,7 +32,7 @@ interface Loose {
   readonly type: string;
 }
 
-type Kind = "integer" | "float" | "numbers"; // of a typed array, or of JavaScript's own numbers
+type Kind = "integer" | "float" | "numbers"; // of a type or typed array, or of JavaScript's own
 
 /**
  * Return the token inputs as the graph wants them.
@@ -120,10 +120,10 @@ function isRegular(value: unknown, dims: readonly number[], axis = 0): boolean {
 }
 
 function kindOf(data: unknown, type: string): Kind {
-  if (isList(data)) return "numbers";
   const isFloat =
-    data instanceof Float32Array || data instanceof Float64Array || type === "float16";
-  return isFloat ? "float" : "integer";
+    data instanceof Float32Array || data instanceof Float64Array || type.startsWith("float");
+  if (isFloat) return "float";
+  return isList(data) ? "numbers" : "integer";
 }
 
 function checkShape(node: Node, found: readonly number[], sizes: Map<string, number>): void {

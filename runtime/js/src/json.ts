@@ -1,4 +1,4 @@
-/** JSON of a file that may be hostile: bounded depth, and no name twice where that matters. */
+/** JSON of a file that may be hostile: bounded depth, and no name twice but in vocabularies. */
 
 export type Json = null | boolean | number | string | Json[] | { [name: string]: Json };
 

@@ -5,7 +5,7 @@ import { EdgeError } from "./errors.js";
 import { isObject, parseJson } from "./json.js";
 import { ABSENT, illFormed } from "./schema.js";
 import type { BundleSource } from "./source.js";
-import type { ElementType } from "./tensors.js";
+import { type ElementType, isElementType } from "./tensors.js";
 
 export const FORMAT_VERSION = 1;
 export const MANIFEST = "manifest.json";
@@ -23,7 +23,6 @@ export interface Node {
 }
 
 export interface AdapterInput extends Node {
-  readonly off_shape?: readonly number[] | null;
   readonly role?: string | null;
 }
 
@@ -101,6 +100,7 @@ export async function readManifest(source: BundleSource): Promise<Manifest> {
   const odd = illFormed(complete);
   if (odd !== null) throw damaged(where, `found an ill-formed "${odd}"`);
   const manifest = complete as unknown as Manifest;
+  checkTypes(manifest, where);
   checkNames(manifest, where);
   return manifest;
 }
@@ -108,7 +108,7 @@ export async function readManifest(source: BundleSource): Promise<Manifest> {
 function parse(bytes: Uint8Array, where: string): Record<string, unknown> {
   let found: unknown;
   try {
-    found = parseJson(bytes);
+    found = parseJson(bytes, true);
   } catch {
     throw damaged(where, "found a corrupt file, expected JSON");
   }
@@ -136,6 +136,16 @@ async function isSealed(bytes: Uint8Array): Promise<boolean> {
   return text === SEAL + (await sha256Hex(unsealed));
 }
 
+/** Refuse types of tensors that onnxruntime's JavaScript packages do not have. */
+function checkTypes(manifest: Manifest, where: string): void {
+  const { inputs, outputs, adapter_inputs } = manifest;
+  for (const { name, dtype } of [...inputs, ...outputs, ...adapter_inputs]) {
+    if (isElementType(dtype)) continue;
+    const line = `${where}: ${JSON.stringify(name)}: found dtype ${JSON.stringify(dtype)}`;
+    throw new EdgeError("unsupported", `${line}, expected one that this runner knows`);
+  }
+}
+
 /** Refuse names of files that lead out of the folder, on any system. */
 function checkNames(manifest: Manifest, where: string): void {
   const adapters = Object.values(manifest.adapters).map((adapter) => adapter.file);
@@ -151,7 +161,7 @@ function checkNames(manifest: Manifest, where: string): void {
 }
 
 function isInside(name: string): boolean {
-  if (/[\\\0]/.test(name) || /^[A-Za-z]:/.test(name)) return false; // a drive, or its separator
+  if (/[\\:\0]/.test(name)) return false; // a colon is of a drive, or a stream of a file
   return name.split("/").every((part) => part !== "" && part !== "." && part !== "..");
 }
 

@@ -2,7 +2,7 @@
 
 import { EdgeError } from "./errors.js";
 
-const MAX_DEPTH = 100; // messages inside messages, as protobuf's own parsers have it
+const MAX_DEPTH = 64; // messages inside messages, as in every runner; protobuf's own limit is 100
 const LENGTH_DELIMITED = 2;
 
 /** A message of ONNX: what its fields of interest hold. */
@@ -21,7 +21,7 @@ const node: Message = { fields: { 5: attribute } }; // attribute
 const graph: Message = { fields: { 1: node, 5: tensor, 15: sparse } }; // node, (sparse_)initializer
 attribute.fields[6] = graph; // g
 attribute.fields[11] = graph; // graphs
-const modelFunction: Message = { fields: { 7: node } };
+const modelFunction: Message = { fields: { 7: node, 11: attribute } }; // node, attribute_proto
 const model: Message = { fields: { 7: graph, 25: modelFunction } };
 
 /**

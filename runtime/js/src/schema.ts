@@ -1,7 +1,6 @@
 /** The entries of a manifest that this package reads: what each must be, and what its absence means. */
 
 import { isObject } from "./json.js";
-import { isElementType } from "./tensors.js";
 
 /** What entries that a bundle lacks mean. */
 export const ABSENT = {
@@ -42,7 +41,7 @@ const record =
     isObject(value) && Object.entries(checks).every(([name, check]) => check(value[name]));
 const isNode = {
   name: isString,
-  dtype: isElementType,
+  dtype: isString,
   shape: listOf((axis) => isString(axis) || isCount(axis)),
 };
 
@@ -54,9 +53,7 @@ const SHAPE: Record<string, Check> = {
   pooling: orNull(record({ mode: isString })),
   inputs: listOf(record(isNode)),
   outputs: listOf(record(isNode)),
-  adapter_inputs: listOf(
-    record({ ...isNode, off_shape: orNull(listOf(isCount)), role: orNull(isString) }),
-  ),
+  adapter_inputs: listOf(record({ ...isNode, role: orNull(isString) })),
   min_onnxruntime: orNull(isString),
   session_options: mapOf((value) => ["string", "number", "boolean"].includes(typeof value)),
   adapters: mapOf(record({ file: isString, labels: orNull(listOf(isString)), base: isString })),

@@ -226,11 +226,11 @@ describe("external data", () => {
     for (let level = 0; level < depth; level += 1) graph = field(1, field(5, field(6, graph)));
     return field(7, graph);
   };
-  test("subgraphs are followed down to 100 messages", () => {
-    assert.deepEqual(found(nested(30)), []);
+  test("subgraphs are followed down to 64 messages", () => {
+    assert.deepEqual(found(nested(21)), []);
     assert.match(
-      refusal(() => found(nested(40)), "damaged"),
-      /nested deeper than 100/,
+      refusal(() => found(nested(22)), "damaged"),
+      /nested deeper than 64/,
     );
   });
 

@@ -110,7 +110,6 @@ def test_another_format_is_refused(version: Any, tiny: Path, host: Host) -> None
     "fields",
     [
         {"inputs": None},
-        {"inputs": [{"name": "input_ids", "dtype": "complex64", "shape": ["batch"]}]},
         {"outputs": [{"name": 1}]},
         {"files": {"model.onnx": {"size": -1, "sha256": ""}}},
         {"files": {"model.onnx": {"size": 1e300, "sha256": ""}}},
@@ -125,6 +124,12 @@ def test_an_ill_formed_entry_is_named(fields: dict[str, Any], tiny: Path, node: 
     reseal(tiny, **fields)
     found = refused(node, tiny)
     assert found.code == "damaged" and f'ill-formed "{next(iter(fields))}"' in found.message
+
+
+def test_a_type_that_these_packages_lack_is_unsupported(tiny: Path, node: Node) -> None:
+    reseal(tiny, inputs=[{"name": "input_ids", "dtype": "complex64", "shape": ["batch"]}])
+    found = refused(node, tiny)
+    assert found.code == "unsupported" and 'found dtype "complex64"' in found.message
 
 
 NAMES = ["/etc/passwd", "../x", "a/../../x", "..\\x", "C:x", "C:\\x", "", "a//b", "./x", "a\0b"]
@@ -325,7 +330,7 @@ def test_an_unknown_adapter_is_refused_with_the_known_ones(copy: Path, host: Hos
     line = 'adapter: found "x", expected one of: sentiment, mirrored'
     for call in (("use", "x"), ("classify", ["a"], {"adapter": "x"}), ("setAdapter", "x")):
         found = refused(host, copy, call)
-        assert (found.code, found.message) == ("not_found", line)
+        assert (found.code, found.message) == ("invalid_argument", line)
 
 
 def test_a_merged_bundle_has_no_adapters(merged: Path, node: Node) -> None:

@@ -25,7 +25,8 @@ class GoldenComparisonTest {
             throws IOException {
         String shape = "\"dtype\": \"F32\", \"shape\": [2, 2], \"data_offsets\": ";
         String header = "{\"output.0.logits\": {" + shape + "[0, 16]}, \"float.0.logits\": {"
-                + shape + "[16, 32]}}";
+                + shape + "[16, 32]}, \"input.0.ids\": {\"dtype\": \"I64\", \"shape\": [0], "
+                + "\"data_offsets\": [32, 32]}}";
         ByteBuffer file =
                 ByteBuffer.allocate(8 + header.length() + 32).order(ByteOrder.LITTLE_ENDIAN);
         file.putLong(header.length()).put(header.getBytes(StandardCharsets.UTF_8));

@@ -42,7 +42,7 @@ class SafetensorsTest {
                 "{A}|7|1 bytes behind the last tensor",
                 "{A, \"b\": {\"dtype\": \"U8\", \"shape\": [1], \"data_offsets\": [5, 6]}}|6|overlap",
                 "{A, \"b\": {\"dtype\": \"U8\", \"shape\": [1], \"data_offsets\": [7, 8]}}|8|gaps",
-                "{A, \"b\": {\"dtype\": \"U8\", \"shape\": [6], \"data_offsets\": [0, 6]}}|6|another",
+                "{A, \"b\": {\"dtype\": \"U8\", \"shape\": [6], \"data_offsets\": [0, 6]}}|6|overlap",
                 "{A, A}|6|twice",
                 "{\"a\": {\"dtype\": \"U8\", \"shape\": [2], \"data_offsets\": [0, 6]}}|6|6 bytes",
                 "{\"a\": {\"dtype\": \"U8\", \"shape\": [-6], \"data_offsets\": [0, 6]}}|6|6 bytes",

@@ -14,6 +14,9 @@ import java.util.Set;
  * entered, all else is skipped. Protobuf takes the last of a repeated key: here each one counts.
  */
 final class ExternalData {
+    /** What onnxruntime takes for an address in memory, even where there is such a file. */
+    private static final String MEMORY = "*/_ORT_MEM_ADDR_/*";
+
     private static final int MAX_DEPTH = 64;
     private static final int VARINT = 0;
     private static final int FIXED64 = 1;
@@ -91,18 +94,20 @@ final class ExternalData {
     }
 
     /**
-     * Refuses a model that reads files other than those listed.
+     * Returns the locations in a model that reads none but the files listed.
      *
      * @throws EdgeException DAMAGED.
      */
-    static void check(String where, ByteBuffer model, Collection<String> files) {
-        for (String location : locations(where, model)) {
-            if (!files.contains(location)) {
+    static Set<String> check(String where, ByteBuffer model, Collection<String> files) {
+        Set<String> found = locations(where, model);
+        for (String location : found) {
+            if (!files.contains(location) || location.equals(MEMORY)) {
                 throw EdgeException.damaged(
                         where + ": found weights in \"" + location
                                 + "\", expected files that the manifest lists; export again");
             }
         }
+        return found;
     }
 
     private void walk(ByteBuffer bytes, Message message, int depth) {

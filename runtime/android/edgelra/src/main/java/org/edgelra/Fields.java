@@ -58,6 +58,23 @@ final class Fields {
         return has(name) ? text(name) : null;
     }
 
+    /** Returns one value of a list as text; null where it is null. */
+    String textOrNull(String list, Object value) {
+        return value == null ? null : text(place(list), value);
+    }
+
+    /** Returns a text, a number or a truth value as text, 1 and 0 for the latter. */
+    String scalar(String name) {
+        Object value = entries.get(name);
+        if (value instanceof Boolean) {
+            return (Boolean) value ? "1" : "0";
+        }
+        if (value instanceof Number) {
+            return String.valueOf(value);
+        }
+        return text(name);
+    }
+
     long whole(String name, long least, long most) {
         Object value = entries.get(name);
         boolean fits = value instanceof Long && (Long) value >= least && (Long) value <= most;

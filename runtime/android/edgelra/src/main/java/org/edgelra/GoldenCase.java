@@ -3,6 +3,7 @@ package org.edgelra;
 import java.io.File;
 import java.io.IOException;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -28,8 +29,16 @@ final class GoldenCase {
         Map<String, Tensor> greedy = part(tensors, "greedy." + index + ".");
         this.tokens = greedy.isEmpty() ? null : entry(greedy, "tokens", index).toLongs();
         this.margins = greedy.isEmpty() ? null : entry(greedy, "margins", index).toFloats();
-        if (!exact.keySet().containsAll(outputs.keySet())) {
-            throw EdgeException.damaged(FILE + ": case " + index + ": lacks a float output");
+        boolean whole = !inputs.isEmpty()
+                && !outputs.isEmpty()
+                && outputs.keySet().equals(exact.keySet());
+        for (String name : whole ? outputs.keySet() : Collections.<String>emptySet()) {
+            whole &= Arrays.equals(outputs.get(name).shape(), exact.get(name).shape());
+        }
+        if (!whole) {
+            throw EdgeException.damaged(
+                    FILE + ": case " + index + ": found it without its inputs or answers, "
+                            + "expected them; export again");
         }
         if (tokens != null && tokens.length != margins.length) {
             throw EdgeException.damaged(FILE + ": case " + index + ": tokens and margins differ");

@@ -55,13 +55,15 @@ final class GoldenComparison {
     }
 
     private void measure(GoldenCase golden, Map<String, Tensor> found) {
-        for (Map.Entry<String, Tensor> entry : found.entrySet()) {
-            Tensor kept = golden.outputs.get(entry.getKey());
-            if (kept == null) {
-                continue;
+        for (Map.Entry<String, Tensor> entry : golden.outputs.entrySet()) {
+            Tensor answer = found.get(entry.getKey());
+            if (answer == null) {
+                throw EdgeException.damaged(
+                        GoldenCase.FILE + ": found an answer of " + entry.getKey()
+                                + ", expected the graph's outputs; export again");
             }
-            float[] value = entry.getValue().toFloats();
-            float[] before = kept.toFloats();
+            float[] value = answer.toFloats();
+            float[] before = entry.getValue().toFloats();
             float[] model = golden.exact.get(entry.getKey()).toFloats();
             own = Math.max(own, distance(entry.getKey(), value, before));
             exact = Math.max(exact, distance(entry.getKey(), value, model));
@@ -74,10 +76,11 @@ final class GoldenComparison {
             GoldenCase golden, Map<String, Tensor> found, long[] next, double allowed) {
         for (String name : CHOICES) {
             Tensor model = golden.exact.get(name);
-            if (model != null && found.containsKey(name) && !"regression".equals(problemType)) {
-                int width = (int) model.shape()[model.shape().length - 1];
-                count(model.toFloats(), found.get(name).toFloats(), width, allowed);
+            if (model == null || "regression".equals(problemType) || model.shape().length == 0) {
+                continue;
             }
+            int width = (int) model.shape()[model.shape().length - 1];
+            count(model.toFloats(), found.get(name).toFloats(), width, allowed);
         }
         for (int step = 0; golden.tokens != null && step < golden.tokens.length; step++) {
             if (golden.margins[step] > allowed) {

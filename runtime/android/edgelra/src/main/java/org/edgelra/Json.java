@@ -18,22 +18,28 @@ import java.util.Map;
  *
  * <p>Read through Gson's streaming reader, not Android's {@code org.json}: that one takes comments,
  * bare words and trailing bytes, keeps the last of duplicate names, and recurses without a limit.
+ * Gson's skips a byte order mark and takes control characters in strings: both are looked for first.
  */
 final class Json {
     /** Deeper documents are refused before they can exhaust the stack. */
     static final int MAX_DEPTH = 64;
 
+    private static final char BYTE_ORDER_MARK = '\ufeff';
+
     private final String where;
+    private final String text;
     private final JsonReader reader;
 
     private Json(String where, String text) {
         this.where = where;
+        this.text = text;
         this.reader = new JsonReader(new StringReader(text));
     }
 
     /** Returns a document as maps, lists, strings, {@code Long}, {@code Double}, booleans, null. */
     static Object parse(String where, ByteBuffer bytes) {
         Json json = new Json(where, decode(where, bytes));
+        json.checkCharacters();
         try {
             Object value = json.value(0);
             if (json.reader.peek() != JsonToken.END_DOCUMENT) {
@@ -59,6 +65,19 @@ final class Json {
                     .toString();
         } catch (CharacterCodingException error) {
             throw EdgeException.damaged(where + ": found bytes that are no UTF-8, expected JSON");
+        }
+    }
+
+    private void checkCharacters() {
+        boolean inString = false;
+        for (int place = 0; place < text.length(); place++) {
+            char next = text.charAt(place);
+            boolean odd = inString ? next < ' ' : next == BYTE_ORDER_MARK;
+            if (odd) {
+                throw corrupt("the character " + (int) next);
+            }
+            inString ^= next == '"';
+            place += inString && next == '\\' ? 1 : 0; // what a backslash is before ends nothing
         }
     }
 

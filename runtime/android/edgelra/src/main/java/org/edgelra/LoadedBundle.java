@@ -2,6 +2,7 @@ package org.edgelra;
 
 import java.io.File;
 import java.io.IOException;
+import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
@@ -65,6 +66,11 @@ final class LoadedBundle implements AutoCloseable {
     private static File model(File folder, Manifest manifest) {
         Set<String> files = manifest.files.keySet();
         boolean ort = files.contains(ORT_MODEL) && !files.contains(MODEL);
+        if (!ort && !files.contains(MODEL)) {
+            throw EdgeException.damaged(
+                    folder + ": found no " + MODEL + " and no " + ORT_MODEL
+                            + " in the manifest, expected one; export again");
+        }
         File model = BundlePaths.resolve(folder, ort ? ORT_MODEL : MODEL);
         if (!model.isFile()) {
             throw new EdgeException(
@@ -73,8 +79,10 @@ final class LoadedBundle implements AutoCloseable {
         }
         if (!ort) {
             try {
-                ExternalData.check(
-                        model.getPath(), FileBytes.read(model, Integer.MAX_VALUE - 8), files);
+                ByteBuffer graph = FileBytes.read(model, Integer.MAX_VALUE - 8);
+                for (String name : ExternalData.check(model.getPath(), graph, files)) {
+                    BundlePaths.resolve(folder, name); // onnxruntime follows links
+                }
             } catch (IOException error) {
                 throw new EdgeException(
                         EdgeException.Code.NOT_FOUND,

@@ -84,7 +84,7 @@ public final class Manifest {
         Fields golden = fields.objectOrEmpty("golden");
         goldenAdapters = new ArrayList<>();
         for (Object adapter : golden.listOrEmpty("adapters")) {
-            goldenAdapters.add(adapter == null ? null : String.valueOf(adapter));
+            goldenAdapters.add(golden.textOrNull("adapters", adapter));
         }
         kernelSpread = golden.number("kernel_spread", 0.0);
     }
@@ -164,9 +164,7 @@ public final class Manifest {
     private static Map<String, String> readOptions(Fields fields) {
         Map<String, String> found = new LinkedHashMap<>();
         for (String key : fields.names()) {
-            Object value = fields.raw(key);
-            boolean truth = value instanceof Boolean;
-            found.put(key, truth ? ((Boolean) value ? "1" : "0") : String.valueOf(value));
+            found.put(key, fields.scalar(key));
         }
         return found;
     }

@@ -2,10 +2,11 @@ package org.edgelra;
 
 import java.nio.ByteBuffer;
 import java.nio.ByteOrder;
+import java.util.ArrayList;
 import java.util.Collections;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
-import java.util.TreeMap;
 
 /** Reads safetensors: a length, a JSON header, and the tensors' bytes without gaps. */
 final class Safetensors {
@@ -41,7 +42,7 @@ final class Safetensors {
 
     private static Map<String, Tensor> tensors(String where, Fields header, ByteBuffer data) {
         Map<String, Tensor> found = new LinkedHashMap<>();
-        TreeMap<Long, Long> ranges = new TreeMap<>();
+        List<long[]> ranges = new ArrayList<>();
         for (String name : header.names()) {
             if (name.equals(METADATA)) {
                 continue;
@@ -51,9 +52,7 @@ final class Safetensors {
             long[] shape = entry.wholes("shape");
             long[] range = range(entry, data.limit());
             checkSize(entry.where(), dtype, shape, range);
-            if (range[1] > range[0] && ranges.put(range[0], range[1]) != null) {
-                throw EdgeException.damaged(entry.where() + ": found it over another tensor");
-            }
+            ranges.add(range);
             found.put(name, tensor(dtype, shape, data, range));
         }
         checkCover(where, ranges, data.limit());
@@ -92,14 +91,21 @@ final class Safetensors {
         return Tensor.of(dtype, own, shape);
     }
 
-    private static void checkCover(String where, TreeMap<Long, Long> ranges, long limit) {
+    /** Empty tensors have a place as well: none may be inside of another. */
+    private static void checkCover(String where, List<long[]> ranges, long limit) {
+        Collections.sort(
+                ranges,
+                (one, other) ->
+                        one[0] != other[0]
+                                ? Long.compare(one[0], other[0])
+                                : Long.compare(one[1], other[1]));
         long end = 0;
-        for (Map.Entry<Long, Long> range : ranges.entrySet()) {
-            if (range.getKey() != end) {
+        for (long[] range : ranges) {
+            if (range[0] != end) {
                 throw EdgeException.damaged(
                         where + ": found tensors that overlap or leave gaps at byte " + end);
             }
-            end = range.getValue();
+            end = range[1];
         }
         if (end != limit) {
             throw EdgeException.damaged(
