@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -107,10 +108,14 @@ def embed(request: EmbedRequest) -> Embedded:
             f"{request.bundle}: found a {manifest['mode']} bundle, expected adapters to split off; "
             "export it with --factored, or leave out --split"
         )
+    _check_name(request.bundle, bundle.name)
     places = _places(bundle.name, platform, request)
     if bundle.is_relative_to((request.out / places.base).resolve()):
         raise EdgeError(f"{request.bundle}: found it at its place in the app, expected another")
     record = read_record(request.out)
+    owned = [f"{place}/" for place in (places.base, places.adapters) if place]
+    owned += [_config_name(bundle.name)] if request.ort else []
+    record.check_alone((request.platform, bundle.name), owned, request.out)
     runner = runner_files(platform)
     with scratch(request.out) as folder:
         converted = origin = None
@@ -121,6 +126,15 @@ def embed(request: EmbedRequest) -> Embedded:
             bundle, manifest = converted.folder, converted.manifest
         parts = _Parts(bundle, manifest, places, runner, converted, origin)
         return _write(request, parts, record, folder)
+
+
+def _check_name(bundle: Path, name: str) -> None:
+    """Refuse a name that code, a web address or Windows would take for something else."""
+    if not re.fullmatch(r"\w[\w .,+()-]*", name):
+        raise EdgeError(
+            f"{bundle.parent}: found the bundle {name!r}, expected letters, digits, spaces and "
+            "'_.,+()-'; rename the folder"
+        )
 
 
 def _earlier(

@@ -46,6 +46,20 @@ class Record:
         needed = set(files).union(*others)
         return sorted(self.embedded.get(key, frozenset()) - needed)
 
+    def check_alone(self, key: Key, places: Iterable[str], out: Path) -> None:
+        """Refuse places that another bundle has: one named `a` splits as `a.edge` does.
+
+        Raises:
+            EdgeError: names the other bundle.
+        """
+        for place in places:
+            for other, names in self.embedded.items():
+                if other != key and any(name.startswith(place) for name in names):
+                    raise EdgeError(
+                        f"{out / place}: found files of the bundle {other[1]}, expected none; "
+                        "rename one of the two, or choose another --out"
+                    )
+
     def as_json(self) -> str:
         """Return the file's text."""
         entries = [
@@ -124,17 +138,26 @@ def check_free(out: Path, files: Mapping[str, str], record: Record) -> None:
 
 def _is_free(out: Path, name: str, digest: str, record: Record) -> bool:
     path = out / name
-    for folder in [*path.parents][: name.count("/")]:
-        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
-            return False
-    if path.is_symlink():
+    if _is_linked(out, name):
+        return False
+    if any(one.exists() and not one.is_dir() for one in _folders(out, name)):
         return False
     if not path.exists():
         return True
     return path.is_file() and sha256_file(path) in (digest, record.files.get(name))
 
 
+def _folders(out: Path, name: str) -> list[Path]:
+    return [*(out / name).parents][: name.count("/")]
+
+
+def _is_linked(out: Path, name: str) -> bool:
+    """Say whether a path in the tree goes through a link: what is behind it is not ours."""
+    return any(path.is_symlink() for path in (out / name, *_folders(out, name)))
+
+
 def is_unchanged(out: Path, name: str, record: Record) -> bool:
     """Say whether a file is as an earlier run left it."""
     path = out / name
-    return path.is_file() and not path.is_symlink() and sha256_file(path) == record.files.get(name)
+    known = record.files.get(name)
+    return not _is_linked(out, name) and path.is_file() and sha256_file(path) == known
