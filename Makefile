@@ -26,8 +26,7 @@ JAVA_PACKAGES := openjdk-17-jdk-headless junit5 libgoogle-gson-java libjetbrains
   soak-cpp
 venv: $(READY)
 
-test: $(READY) $(OLDEST) $(QEMU) $(ARM64)/sysroot.json $(SSHD) chromium runtime-js cpp java
-test: $(READY) $(OLDEST) $(QEMU) $(ARM64)/sysroot.json $(SSHD) chromium cpp lint-cpp
+test: $(READY) $(OLDEST) $(QEMU) $(ARM64)/sysroot.json $(SSHD) chromium runtime-js cpp lint-cpp java
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
