@@ -103,22 +103,44 @@ class EncoderBuilder(ModuleWriter):
         count = graph.op("CumSum", [used, graph.constant(np.array(1, np.int64))])
         return graph.op("Add", [graph.op("Mul", [count, used]), pad])
 
-    def layer(self, x: ir.Value, mask: Mask, index: int) -> ir.Value:
-        """Write one attention and feed-forward layer."""
+    def layer(self, x: ir.Value, mask: Mask, index: int, first_only: bool = False) -> ir.Value:
+        """Write one attention and feed-forward layer.
+
+        Args:
+            x: (batch, sequence, hidden).
+            mask: of the keys.
+            index: the layer's number.
+            first_only: return the first token's output alone, (batch, 1, hidden): all that a
+                head needs of the last layer which reads no other token.
+        """
         module = {role: name.format(i=index) for role, name in self.recipe.layer.items()}
         readers = [module[role] for role in ("query", "key", "value")]
         width = self.source(f"{readers[0]}.weight").shape[0]
         heads = self.recipe.head_count(self.plan.config, width)
+        asking = self.first_token(x) if first_only else x
         tensors = [self.source(f"{name}.weight").tensor for name in readers]
-        self.factors.share(x, readers[0].rsplit(".", 1)[0], tensors)
-        query, key, value = (self.linear(x, name) for name in readers)
-        context = self.attention([query, key, value], mask, heads)
-        x = self.residual_norm(self.linear(context, module["output"]), x, module["attention_norm"])
+        # A down factor is shared by those who read one value.
+        shared = tensors[1:] if first_only else tensors
+        self.factors.share(x, readers[0].rsplit(".", 1)[0], shared)
+        query = self.linear(asking, readers[0])
+        key, value = (self.linear(x, name) for name in readers[1:])
+        context = self.linear(self.attention([query, key, value], mask, heads), module["output"])
+        x = self.residual_norm(context, asking, module["attention_norm"])
         if self.plan.scheme.smooths and not self.layers_inside(module):
             y = split_feed_forward(self, x, module)
         else:
             y = self.linear(self.activation(self.linear(x, module["up"])), module["down"])
         return self.residual_norm(y, x, module["output_norm"])
+
+    def first_token(self, x: ir.Value) -> ir.Value:
+        """Return x (batch, sequence, hidden) of the first token alone, (batch, 1, hidden)."""
+        ends = [self.graph.ints(n) for n in (0, 1, 1)]  # from, to, axis
+        first = self.graph.op("Slice", [x, *ends])
+        smooth = self.smoothed.get(str(x.name))
+        if smooth is not None:
+            divided = self.graph.op("Slice", [smooth.value, *ends])
+            self.smoothed[str(first.name)] = Smoothed(divided, smooth.divisor)
+        return first
 
     def layers_inside(self, module: Mapping[str, str]) -> bool:
         """Say whether an adapter of two layers reads what a split feed-forward block divides."""
@@ -164,8 +186,11 @@ class EncoderBuilder(ModuleWriter):
             types = self.graph.op("Mul", [values["input_ids"], zero])
         x = self.embeddings(values["input_ids"], types)
         mask = self.mask(values["attention_mask"])
-        for index in range(self.recipe.count(self.plan.config, "layers")):
-            x = self.layer(x, mask, index)
+        head = self.recipe.heads.get(self.plan.task)
+        last = self.recipe.count(self.plan.config, "layers") - 1
+        for index in range(last + 1):
+            first_only = index == last and head is not None and head.first_token
+            x = self.layer(x, mask, index, first_only)
             smooth = self.smoothed.pop(str(x.name), None)
             x.name = LAYER_OUTPUT.format(i=index)
             if smooth is not None:

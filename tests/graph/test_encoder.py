@@ -3,12 +3,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
+import onnxruntime
 import pytest
 
 from edge_lra.adapters import Adapter, LowRank
 from edge_lra.adapters.factored import with_factors
 from edge_lra.bundle import sha256_file
 from edge_lra.graph.factors import Slot
+from edge_lra.graph.plan import LAYER_OUTPUT
 from edge_lra.oracle import Oracle
 from edge_lra.packing import adapter_tensors
 from tests.graph.encoders import SIZES, TASKS, checkpoint, export, run, tokens
@@ -26,6 +29,20 @@ def test_the_float_graph_gives_the_oracles_answers(tmp_path: Path, family: str, 
     for name, values in expected.items():
         pick = ... if values.shape[:2] != attended.shape else attended
         np.testing.assert_allclose(found[name][pick], values[pick], atol=2e-5)
+
+
+@pytest.mark.parametrize("scheme", ["none", "int8", "int4"])
+def test_a_head_of_one_token_asks_the_last_layer_for_no_other(tmp_path: Path, scheme: str) -> None:
+    base = checkpoint(tmp_path / "base", "bert", "sequence-classification")
+    built = export(base, tmp_path / "out", scheme, "sequence-classification")
+    nodes = {str(node.outputs[0].name): node for node in built.model.graph}
+    last = LAYER_OUTPUT.format(i=1)
+    built.model.graph.outputs.append(nodes[last].outputs[0])
+    ir.save(built.model, tmp_path / "out" / "probe.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "probe.onnx")
+    feeds = tokens(built)
+    (found,) = session.run([last], feeds)
+    assert found.shape[:2] == (len(feeds["input_ids"]), 1)
 
 
 def test_a_batch_without_padding_gives_the_masked_answers(tmp_path: Path) -> None:

@@ -113,7 +113,8 @@ def test_minilm_computes_right_on_the_core_with_its_instructions(
     assert found.max_abs_error_float <= found.allowed_error_float
     assert 0 < found.decided == found.agreed
     assert [name for name in CORES.values() if name in found.kernels] == [instruction]
-    assert "12 DynamicQuantizeMatMul" in found.kernels
+    # The last layer's query reads one token, which no other product does.
+    assert "13 DynamicQuantizeMatMul" in found.kernels
     assert found.passed
 
 

@@ -105,9 +105,17 @@ def test_attention_multiplies_twice_by_every_pair_of_tokens() -> None:
         return cost
 
     moved = 4 * (4 * 2 * 7 * 32)  # query, key, value, context
-    assert attend().work == (Heads(8, 7, 8, False, moved),)
-    assert attend("", "m").work == (Heads(8, 7, 8, True, moved),)
+    assert attend().work == (Heads(8, 7, 7, 8, False, moved),)
+    assert attend("", "m").work == (Heads(8, 7, 7, 8, True, moved),)
     assert attend().macs == 2 * 2 * 7 * 7 * 32
+
+
+def test_a_single_query_attends_once_to_each_token() -> None:
+    attended = node("MultiHeadAttention", ["q", "k", "k"], "y", "com.microsoft", num_heads=4)
+    _, (cost,) = costs([attended], {}, q=(2, 1, 32), k=(2, 7, 32))
+    moved = 4 * 2 * 32 * (1 + 7 + 7 + 1)
+    assert cost.work == (Heads(8, 1, 7, 8, False, moved),)
+    assert cost.macs == 2 * 2 * 7 * 32
 
 
 def test_a_gather_reads_rows_not_the_table() -> None:
@@ -184,6 +192,13 @@ def bundles(tiny: Path) -> dict[str, Path]:
     return made
 
 
+def linear_macs(batch: int, tokens: int) -> int:
+    """Return those of all layers' linears: of the last, only key and value read every token."""
+    layer = 4 * HIDDEN**2 + 2 * HIDDEN * INNER
+    last = 2 * HIDDEN**2 * tokens + 2 * HIDDEN**2 + 2 * HIDDEN * INNER
+    return batch * ((LAYERS - 1) * layer * tokens + last)
+
+
 def macs(bundle: Path, shape: tuple[int, int]) -> dict[str, int]:
     (counted,) = count(bundle, [shape])
     total: dict[str, int] = {}
@@ -195,10 +210,10 @@ def macs(bundle: Path, shape: tuple[int, int]) -> dict[str, int]:
 def test_an_encoder_multiplies_as_its_sizes_say(bundles: dict[str, Path]) -> None:
     batch, tokens = 3, 10
     found = macs(bundles["none merge"], (batch, tokens))
-    layer = 4 * HIDDEN**2 + 2 * HIDDEN * INNER
     head = batch * (HIDDEN * HIDDEN + HIDDEN * 2)  # the pooler, and two labels
-    assert found["fp32 matmul"] == LAYERS * layer * batch * tokens + head
-    assert found["attention"] == LAYERS * 2 * batch * tokens**2 * HIDDEN
+    assert found["fp32 matmul"] == linear_macs(batch, tokens) + head
+    attended = (LAYERS - 1) * tokens + 1  # the last layer asks for the first token alone
+    assert found["attention"] == 2 * batch * attended * tokens * HIDDEN
     assert "int8 matmul" not in found
 
 
@@ -208,7 +223,7 @@ def test_int8_products_run_after_fusion(bundles: dict[str, Path]) -> None:
     assert {"MatMulIntegerToFloat", "DynamicQuantizeMatMul"} <= operators
     assert not {"MatMulInteger"} & operators
     found = macs(bundles["int8 merge"], (1, 10))
-    assert found["int8 matmul"] >= LAYERS * (4 * HIDDEN**2 + 2 * HIDDEN * INNER) * 10
+    assert found["int8 matmul"] >= linear_macs(1, 10)
 
 
 @pytest.mark.parametrize(("scheme", "bits"), [("int8-weight-only", 8), ("int4", 4)])
@@ -226,7 +241,10 @@ def test_products_of_blocks_are_a_class_of_their_own(
 
 @pytest.mark.parametrize("scheme", list(SCHEMES))
 def test_factors_add_their_rank(bundles: dict[str, Path], scheme: str) -> None:
-    """Query and value share a down factor of both ranks, and each has an up factor."""
+    """Query and value share a down factor of both ranks, and each has an up factor.
+
+    In the last layer the query, of one token, has its own.
+    """
     merged, factored = (macs(bundles[f"{scheme} {m}"], (1, 10)) for m in ("merge", "factored"))
-    added = LAYERS * 10 * 8 * (HIDDEN + 2 * HIDDEN)
+    added = (LAYERS - 1) * 10 * 8 * 3 * HIDDEN + (10 + 1) * 4 * 2 * HIDDEN
     assert factored["fp32 matmul"] - merged["fp32 matmul"] == added

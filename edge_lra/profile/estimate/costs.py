@@ -43,9 +43,10 @@ class Product:
 
 @dataclass(frozen=True)
 class Heads:
-    """Attention over `tokens` by `heads` (of all rows of the batch) of one size."""
+    """Attention of `queries` over `tokens` by `heads` (of all rows of the batch) of one size."""
 
     heads: int
+    queries: int
     tokens: int
     size: int
     masked: bool
@@ -54,7 +55,7 @@ class Heads:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of scores and context."""
-        return 2 * self.heads * self.tokens**2 * self.size
+        return 2 * self.heads * self.queries * self.tokens * self.size
 
 
 @dataclass(frozen=True)
@@ -208,11 +209,12 @@ def _dtype(step: Step) -> str:
 
 
 def _heads(step: Step) -> Heads:
-    query = step.inputs[0]
-    assert query is not None
+    query, key, value = step.inputs[:3]
+    assert query is not None and key is not None and value is not None
     count = int(step.attribute("num_heads", 1))
-    batch, tokens, width = query.shape
+    batch, queries, width = query.shape
     # Inputs: query, key, value, bias, key_padding_mask, attention_bias, …
     masked = any(value is not None for value in step.inputs[4:6])
-    moved = 4 * query.size_bytes  # query, key, value, context
-    return Heads(batch * count, tokens, width // count, masked, moved)
+    context_bytes = query.size_bytes
+    moved = query.size_bytes + key.size_bytes + value.size_bytes + context_bytes
+    return Heads(batch * count, queries, key.shape[1], width // count, masked, moved)

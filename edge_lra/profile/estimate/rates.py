@@ -82,7 +82,8 @@ def _alone_s(known: Calibration, part: Product | Heads | Swept, set_mib: float) 
         outputs = part.batch * part.rows * part.columns
         return seconds + (outputs * known.output_s if part.dtype == "int8" else 0.0)
     if isinstance(part, Heads):
-        return part.heads * known.head_seconds(part.tokens, part.size, part.masked)
+        whole = known.head_seconds(part.tokens, part.size, part.masked)  # each token asks
+        return part.heads * whole * part.queries / part.tokens
     return max(0.0, known.curve_seconds(part.curve, part.amount) - known.node_s)
 
 
