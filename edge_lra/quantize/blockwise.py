@@ -45,24 +45,36 @@ def _first_largest(blocks: Array) -> Array:
     return np.take_along_axis(blocks, place, axis=2)[..., 0]
 
 
+def in_blocks(weight: Array) -> Array:
+    """Return a weight (out, in) as (out, blocks, 32), the last block filled up with zeros."""
+    rows, columns = weight.shape
+    if not columns % BLOCK:
+        return weight.reshape(rows, -1, BLOCK)
+    blocks = np.zeros((rows, -(-columns // BLOCK), BLOCK), weight.dtype)
+    blocks.reshape(rows, -1)[:, :columns] = weight
+    return blocks
+
+
+def pack(integers: Array, bits: int) -> Array:
+    """Return integers (rows, blocks, 32) uint8, zero at 2**(bits - 1), as bytes.
+
+    Two 4-bit integers share a byte, the even input in the low half.
+    """
+    return integers if bits == 8 else integers[..., 0::2] | integers[..., 1::2] << 4
+
+
 def quantize_blocks(weight: Array, bits: int) -> Blocks:
     """Round each block of 32 inputs to `bits` with a scale of its own, zero at 2**(bits - 1).
 
     The value of the largest magnitude lands on -2**(bits - 1) exactly: a signed scale uses the
     one integer that a symmetric range would leave out (as llama.cpp's Q4_0 and onnxruntime's own
-    quantizer do). Two 4-bit integers share a byte, the even input in the low half.
+    quantizer do).
 
     Args:
         weight: (out, in) float64, or float32; the last block is filled up with zeros.
         bits: 4 or 8.
     """
-    rows, columns = weight.shape
-    count = -(-columns // BLOCK)
-    if columns % BLOCK:
-        blocks = np.zeros((rows, count, BLOCK), weight.dtype)
-        blocks.reshape(rows, -1)[:, :columns] = weight
-    else:
-        blocks = weight.reshape(rows, count, BLOCK)
+    blocks = in_blocks(weight)
     half = 1 << (bits - 1)
     largest = _largest(blocks) if weight.dtype == np.float32 else _first_largest(blocks)
     # Below 1e-35 the scale would be no float32 number that divides.
@@ -71,7 +83,4 @@ def quantize_blocks(weight: Array, bits: int) -> Blocks:
     np.rint(values, out=values)
     np.minimum(values, half - 1, out=values)  # the largest lands on -half: none lies below
     values += half
-    stored: Array = values.astype(np.uint8)
-    if bits == 4:
-        stored = stored[..., 0::2] | stored[..., 1::2] << 4
-    return Blocks(stored, scale)
+    return Blocks(pack(values.astype(np.uint8), bits), scale)
