@@ -9,13 +9,17 @@ on texts that S was not taken from.
 from edge_lra.quantize.compensate.coupling import Coupling, couple
 from edge_lra.quantize.compensate.error import OutputError, output_error
 from edge_lra.quantize.compensate.gptq import Compensated, compensate_blocks, compensate_pair_safe
+from edge_lra.quantize.compensate.low_rank import Fitted, refit, restore
 
 __all__ = [
     "Compensated",
     "Coupling",
+    "Fitted",
     "OutputError",
     "compensate_blocks",
     "compensate_pair_safe",
     "couple",
     "output_error",
+    "refit",
+    "restore",
 ]
