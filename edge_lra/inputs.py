@@ -44,7 +44,10 @@ class ExportRequest:
             from it (`edge_lra.device.load_device(name).scheme` is what suits it).
         context: positions of a decoder's cache and tables; None for all that the model has.
         adapter_dtype: of a factored decoder's adapters, a key of `ADAPTER_DTYPES`.
-        data: text for verification; None for the built-in sentences.
+        without: remedies to leave out, of `REMEDIES`.
+        data: text for verification, and to calibrate an encoder with (no row serves for both);
+            None for the built-in sentences.
+        calibration: text to calibrate with in place of `data`'s.
         verify_tokens: of a language model's text to verify with, at most; None for 512.
         gates: limits by metric, over the defaults.
     """
@@ -56,12 +59,14 @@ class ExportRequest:
     mode: str = "merge"
     scheme: str = "int8"
     keep_float: Sequence[str] = ()
+    without: Sequence[str] = ()
     device: str | None = None
     task: str | None = None
     labels: Sequence[str] | None = None
     context: int | None = None
     adapter_dtype: str = "fp32"
     data: Path | None = None
+    calibration: Path | None = None
     verify_tokens: int | None = None
     name: str | None = None
     sites: str = "adapter"
@@ -170,6 +175,11 @@ def check_decoder_options(request: ExportRequest, recipe: Recipe) -> None:
         EdgeError: names the option.
     """
     decoder = isinstance(recipe, DecoderRecipe)
+    if request.without and decoder:
+        raise EdgeError(
+            f"without: found {request.without[0]} for family {recipe.family}, expected none; only "
+            "encoders have remedies that can be left out"
+        )
     if request.verify_tokens is not None and not decoder:
         raise EdgeError(
             f"verify tokens: found {request.verify_tokens} for family {recipe.family}, expected "

@@ -286,6 +286,8 @@ def base_manifest(
         "mode": mode,
         "scheme": request.scheme,
         "float_sites": list(request.keep_float),
+        "without": list(request.without),
+        "calibration": None,
         "max_length": use.max_length,
         "pooling": use.pooling,
         "inputs": tokens,

@@ -59,6 +59,7 @@ def export(request: ExportRequest, progress: Progress | None = None) -> Path:
         import edge_lra.proof as proof
     with staged(request.out, request.force) as folder:
         manifest = write_content(request, inputs, built, use, folder, progress)
+        manifest["calibration"] = plan.calibration and plan.calibration.as_dict()
         hashed = {DATA_NAME: manifest["base_fingerprint"]}
         write_manifest(folder, manifest, hashed)
         if request.verify:

@@ -10,13 +10,17 @@ import numpy as np
 from edge_lra.adapters import Adapter, Update
 from edge_lra.adapters.kinds.layers import LayersWeight, cannot_fold
 from edge_lra.adapters.kinds.update import weighted
+from edge_lra.calibration import Calibration, calibrate_with
 from edge_lra.errors import EdgeError
 from edge_lra.graph.factors import Slot
 from edge_lra.graph.plan import Built, Plan
 from edge_lra.inputs import ADAPTER_DTYPES, ExportRequest, Inputs
 from edge_lra.quantize import SCHEMES, Scheme
+from edge_lra.quantize.remedies import remedies_without
 from edge_lra.quantize.schemes import KeepFloat
 from edge_lra.quantize.stored import single_weights
+from edge_lra.recipe import DecoderRecipe
+from edge_lra.task import max_length
 from edge_lra.weights import Array
 
 
@@ -42,7 +46,18 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
         parted={} if factored else {k: v for a in inputs.adapters for k, v in a.ties.items()},
         head_inputs=factored and any(brought),
         adapter_dtype=ADAPTER_DTYPES[request.adapter_dtype],
+        calibration=choose_calibration(request, inputs),
+        remedies=remedies_without(request.without),
     )
+
+
+def choose_calibration(request: ExportRequest, inputs: Inputs) -> Calibration | None:
+    """Return what an encoder is calibrated with; None where the scheme has no use for it."""
+    scheme = SCHEMES[request.scheme]
+    if isinstance(inputs.recipe, DecoderRecipe) or not (scheme.smooths or scheme.compensates):
+        return None
+    longest = max_length(inputs.checkpoint, inputs.config, inputs.recipe, inputs.task)
+    return calibrate_with(inputs.checkpoint, request.calibration or request.data, longest)
 
 
 def make_scheme(request: ExportRequest) -> Scheme:

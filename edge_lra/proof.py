@@ -14,6 +14,7 @@ from edge_lra import golden
 from edge_lra.adapters import Adapter
 from edge_lra.adapters.formats.peft import Layers, Peft
 from edge_lra.adapters.saved import read_saved
+from edge_lra.calibration import split_rows
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError, GateError
 from edge_lra.inputs import ExportRequest, Inputs, Progress, random_ids
@@ -52,7 +53,7 @@ def prove(
 
         return language.prove(folder, inputs, request, progress)
     runner = Runner.load(folder, verify="never")
-    basis = choose_basis(runner, inputs, request.data)
+    basis = choose_basis(runner, inputs, request)
     reports = []
     chosen = subjects(inputs.adapters, inputs.weights, request.mode)
     if needs_base(runner.manifest):
@@ -161,12 +162,15 @@ def readable(adapter: Adapter, base: Checkpoint, folder: Path) -> Path:
     return writer.write(folder, saved, base)
 
 
-def choose_basis(runner: Runner, inputs: Inputs, data: Path | None) -> Basis:
+def choose_basis(runner: Runner, inputs: Inputs, request: ExportRequest) -> Basis:
     """Return the text to verify with, or random ids where there is no tokenizer.
+
+    Rows that calibrated the bundle do not verify it.
 
     Raises:
         EdgeError: there is text, but no tokenizer.
     """
+    data = request.data
     if runner.manifest["tokenizer"] is None:
         if data is not None:
             raise EdgeError(
@@ -175,12 +179,28 @@ def choose_basis(runner: Runner, inputs: Inputs, data: Path | None) -> Basis:
             )
         length = min(32, runner.manifest["max_length"])
         return Basis(random_ids(inputs, 64, length), "random ids (no tokenizer)")
-    return text_basis(runner, data)
+    calibrated = runner.manifest.get("calibration") is not None and (
+        request.calibration is None or same_file(request.calibration, data)
+    )
+    return text_basis(runner, data, calibrated)
 
 
-def text_basis(runner: Runner, data: Path | None) -> Basis:
-    """Return the tokens of the user's texts, or of the built-in ones."""
+def same_file(one: Path, other: Path | None) -> bool:
+    """Say whether two paths lead to one file."""
+    return other is not None and one.exists() and other.exists() and one.samefile(other)
+
+
+def text_basis(runner: Runner, data: Path | None, calibrated: bool = False) -> Basis:
+    """Return the tokens of the user's texts, or of the built-in ones.
+
+    Args:
+        runner: of the bundle.
+        data: the user's file.
+        calibrated: the bundle was calibrated with a part of it, which is left out.
+    """
     rows = read_texts(data) if data else built_in_texts()
+    if data and calibrated:
+        rows = list(split_rows(rows, MAX_TEXTS)[0])
     texts = [row.text for row in rows[:MAX_TEXTS]]
     pairs = texts[1:] + texts[:1] if runner.manifest["task"] == "question-answering" else None
     tokens = runner.tokenize(texts, pairs)

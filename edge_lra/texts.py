@@ -99,6 +99,11 @@ def _jsonl(path: Path) -> Iterator[Row]:
 
 
 def built_in_texts() -> list[Row]:
-    """Return the sentences that travel with the package, in several languages."""
-    lines = Path(__file__).with_name("sentences.txt").read_text(encoding="utf-8").splitlines()
+    """Return the sentences to verify with that travel with the package, in several languages."""
+    return sentences("sentences.txt")
+
+
+def sentences(name: str) -> list[Row]:
+    """Return the lines of a file beside this one."""
+    lines = Path(__file__).with_name(name).read_text(encoding="utf-8").splitlines()
     return [Row(line) for line in lines if line]

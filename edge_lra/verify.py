@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_lra import golden
 from edge_lra.errors import EdgeError, FidelityError
-from edge_lra.graph.plan import LAYER_OUTPUT
+from edge_lra.graph.plan import LAYER_OUTPUT, SHIFT, read_shift
 from edge_lra.metrics import Array, Gate, common, cosines, distributions, gate, independent_labels
 from edge_lra.oracle import Oracle
 from edge_lra.runner import Runner
@@ -227,12 +227,15 @@ def layer_errors(
         if wanted[name] not in model.graph.outputs:
             wanted[name].type = ir.TensorType(ir.DataType.FLOAT)
             model.graph.outputs.append(wanted[name])
+    makers = [wanted[name].producer() for name in names]
+    shifts = [None if m is None else m.metadata_props.get(SHIFT) for m in makers]
     probe = bundle / "probe.onnx"
     ir.save(model, probe)
     try:
         found = onnxruntime.InferenceSession(probe).run(names, {**inputs, **feeds})
     finally:
         probe.unlink()
+    found = [f if s is None else f + read_shift(s) for f, s in zip(found, shifts, strict=True)]
     pairs = zip(hidden, found, strict=True)  # the last may hold the first token alone
     return [common(e[:, : f.shape[1]], f)["relative_l2"] for e, f in pairs]
 

@@ -163,6 +163,42 @@ def read_whole(checkpoint: Checkpoint, tensor: str) -> Array:
 
 
 @dataclass(frozen=True)
+class Folded:
+    """A vector stored as float32 with constants folded in: scale (bias + W shift + added).
+
+    Attributes:
+        source: of the bias, (out,).
+        weight: of W (out, in), its rows picked and scaled as the bias's.
+        shift: (in,) what was taken off the input.
+        added: (out,) what whoever reads the output expects besides.
+        scale: (out,).
+    """
+
+    name: str
+    source: Source
+    weight: Source | None = None
+    shift: Array | None = None
+    added: Array | None = None
+    scale: Array | None = None
+
+    @property
+    def specs(self) -> tuple[Spec, ...]:
+        """Return the one float tensor."""
+        return (Spec(self.name, self.source.shape, "float32"),)
+
+    def pieces(self) -> Iterator[tuple[str, int, Array]]:
+        """Yield the whole vector."""
+        whole = np.concatenate([rows for _, rows in self.source.chunks()])
+        if self.weight is not None and self.shift is not None:
+            whole = whole + np.concatenate([rows @ self.shift for _, rows in self.weight.chunks()])
+        if self.added is not None:
+            whole = whole + self.added
+        if self.scale is not None:
+            whole = whole * self.scale
+        yield self.name, 0, whole.astype(np.float32)
+
+
+@dataclass(frozen=True)
 class Dense:
     """A weight stored as float32; a linear's is transposed to (in, out)."""
 

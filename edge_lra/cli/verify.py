@@ -90,7 +90,9 @@ def prove_again(bundle: Path, data: Path, verify_tokens: int | None = None) -> d
         keep_float=manifest["float_sites"],
         task=manifest["task"],
         labels=manifest["labels"],
+        without=manifest.get("without", []),
         data=data,
+        calibration=config.data,
         verify_tokens=verify_tokens or config.verify_tokens,
         gates=config.gates,
     )

@@ -110,6 +110,15 @@ class GraphBuilder:
             result.dtype = dtype
         return result
 
+    def add_bias(self, y: ir.Value, bias: ir.Value) -> ir.Value:
+        """Return y + bias; a product that takes a bias takes it in."""
+        node = y.producer()
+        if node is None or node.op_type != "MatMulIntegerToFloat" or len(node.inputs) > 6:
+            return self.op("Add", [y, bias])
+        node.resize_inputs(7)
+        node.replace_input_with(6, bias)
+        return y
+
     def choose(
         self, condition: ir.Value, then: Callable[[], ir.Value], other: Callable[[], ir.Value]
     ) -> ir.Value:
@@ -127,11 +136,13 @@ class GraphBuilder:
         self.nodes.append(ir.Node("", "If", [condition], attributes, outputs=[output], name=name))
         return output
 
-    def shared(self, op: str, x: ir.Value, outputs: int) -> tuple[ir.Value, ...]:
-        """Add `op(x)` once for all who ask for it."""
+    def shared(
+        self, op: str, x: ir.Value, outputs: int, others: Sequence[ir.Value] = ()
+    ) -> tuple[ir.Value, ...]:
+        """Add `op(x, others)` once for all who ask for it."""
         key = (op, str(x.name))
         if key not in self._shared:
-            self._shared[key] = self.ops(op, [x], outputs)
+            self._shared[key] = self.ops(op, [x, *others], outputs)
         return self._shared[key]
 
     def model(

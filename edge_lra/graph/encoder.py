@@ -13,11 +13,12 @@ from edge_lra.graph.factors import Slot
 from edge_lra.graph.feed_forward import split_feed_forward
 from edge_lra.graph.head import write_outputs
 from edge_lra.graph.modules import MICROSOFT, ModuleWriter, Smoothed
-from edge_lra.graph.plan import LAYER_OUTPUT, Built, Plan
+from edge_lra.graph.plan import LAYER_OUTPUT, SHIFT, Built, Plan, write_shift
 from edge_lra.quantize.calibrate import EncoderRun, random_tokens
-from edge_lra.quantize.smooth import norm_divisor
+from edge_lra.quantize.readings import Couplings, Known, MomentFile, Reading
+from edge_lra.quantize.smooth import COMPENSATED, STRENGTH, norm_divisor, norm_shift
 from edge_lra.recipe import EncoderRecipe, pad_token_id
-from edge_lra.weights import Array, Dense
+from edge_lra.weights import Array, Dense, Folded
 
 
 @dataclass(frozen=True)
@@ -38,31 +39,81 @@ class EncoderBuilder(ModuleWriter):
         if not isinstance(recipe, EncoderRecipe):
             raise TypeError(f"{recipe.family} is no encoder")
         self.recipe = recipe
-        self.extremes: Mapping[str, Array] = {}
+        self.readings: Mapping[str, Reading] = {}
+        self.couplings = Couplings()
+        # A gain scales a product before its bias, which could not take in what x was centred by.
+        gains = any(slot.gain for slot in plan.slots.values())
+        self.centres = plan.remedies.centring and not gains
         self.epsilon = recipe.small(plan.config, "layer_norm_eps", 1e-12)
 
     # ---- blocks ----------------------------------------------------------------------------
 
-    def norm(self, x: ir.Value, module: str) -> ir.Value:
-        """Normalize the last axis; a quantized reader gets the output with its outliers divided."""
-        names = (f"{module}.weight", f"{module}.bias")
-        sources = [self.source(name) for name in names]
-        if not self.plan.scheme.smooths:
-            parts = [x, *(self.vector(name) for name in names)]
-            return self.graph.op("LayerNormalization", parts, axis=-1, epsilon=self.epsilon)
-        divisor = norm_divisor(self.extremes[module])
-        divided = [
-            self.graph.stored(Dense(name, replace(source, column_scale=1 / divisor)))[0]
-            for name, source in zip(names, sources, strict=True)
-        ]
-        value = self.graph.op("LayerNormalization", [x, *divided], axis=-1, epsilon=self.epsilon)
+    def norm(self, x: ir.Value, module: str, last: bool = False) -> ir.Value:
+        """Normalize the last axis; a quantized reader gets the output centred and divided.
+
+        Args:
+            x: (.., hidden).
+            module: the norm's name.
+            last: no linear of a layer reads it.
+        """
+        gamma, beta = f"{module}.weight", f"{module}.bias"
+        reading, remedies = self.readings.get(module), self.plan.remedies
+        smooths = self.plan.scheme.smooths and (remedies.smoothing or self.centres)
+        if reading is None or last or not smooths:
+            parts = [x, self.vector(gamma), self.vector(beta)]
+            whole = self.graph.op("LayerNormalization", parts, axis=-1, epsilon=self.epsilon)
+            return whole if reading is None or last else self.learn(whole, reading)
+        shift, divisor = self.treatment(reading)
+        scale = 1 / divisor
+        centred = Folded(beta, self.source(beta), added=-shift, scale=scale)
+        parts = [x, self.vector(gamma, column_scale=scale), self.graph.stored(centred)[0]]
+        value = self.graph.op("LayerNormalization", parts, axis=-1, epsilon=self.epsilon)
+        self.learn(value, reading.shifted(shift, scale))
         whole = self.graph.op("Mul", [value, self.graph.constant(divisor.astype(np.float32))])
-        self.smoothed[str(whole.name)] = Smoothed(value, divisor)
+        moved = shift if self.centres else None
+        self.smoothed[str(whole.name)] = Smoothed(value, divisor, moved)
         return whole
 
-    def residual_norm(self, x: ir.Value, y: ir.Value, module: str) -> ir.Value:
+    def treatment(self, reading: Reading) -> tuple[Array, Array]:
+        """Return what a norm's channels are shifted by and divided by, (hidden,) each."""
+        remedies, width = self.plan.remedies, len(reading.low)
+        shift, divisor = np.zeros(width), np.ones(width)
+        if self.centres:
+            shift = norm_shift(reading.low, reading.high)
+        if remedies.smoothing:
+            compensated = remedies.gptq and reading.moment is not None
+            extreme = reading.shifted(shift, divisor).extreme
+            divisor = norm_divisor(extreme, COMPENSATED if compensated else STRENGTH)
+        return shift, divisor
+
+    def learn(self, x: ir.Value, reading: Reading) -> ir.Value:
+        """Let the products that read x know what calibration found of it; return x."""
+        remedies, calibration = self.plan.remedies, self.plan.calibration
+        span = None
+        # Built-in text reaches wider than what a model is used for: ranges of it are too coarse.
+        if remedies.static_scales and calibration is not None and calibration.own:
+            span = float(reading.low.min()), float(reading.high.max())
+        coupling = None
+        if remedies.gptq and reading.moment is not None:
+            coupling = self.couplings.later(reading.moment)
+        self.known[str(x.name)] = Known(span, coupling)
+        return x
+
+    def residual_norm(self, x: ir.Value, y: ir.Value, module: str, last: bool = False) -> ir.Value:
         """Add and normalize. Sum, not Add: ORT fuses Add + LayerNorm into a scalar loop."""
-        return self.norm(self.graph.op("Sum", [x, y]), module)
+        return self.norm(self.graph.op("Sum", [x, y]), module, last)
+
+    def carried(self, x: ir.Value, module: str) -> tuple[ir.Value, Array | None]:
+        """Return what a residual adds of x to a linear's output, and what its bias adds for it.
+
+        Where x was centred its bias takes the shift in, unless an adapter of two layers stands
+        between the two.
+        """
+        smooth = self.smoothed.get(str(x.name))
+        slot = self.factors.slots.get(self.source(f"{module}.weight").tensor, Slot())
+        if smooth is None or smooth.shift is None or slot.layers is not None:
+            return self.exact(x), None
+        return x, smooth.shift
 
     def embeddings(self, ids: ir.Value, token_types: ir.Value | None) -> ir.Value:
         """Sum word, position and token type rows, then normalize."""
@@ -121,16 +172,32 @@ class EncoderBuilder(ModuleWriter):
         tensors = [self.source(f"{name}.weight").tensor for name in readers]
         # A down factor is shared by those who read one value.
         shared = tensors[1:] if first_only else tensors
-        self.factors.share(x, readers[0].rsplit(".", 1)[0], shared)
+        if self.factors.slots.keys() & set(shared):
+            self.factors.share(self.exact(x), readers[0].rsplit(".", 1)[0], shared)
         query = self.linear(asking, readers[0])
         key, value = (self.linear(x, name) for name in readers[1:])
-        context = self.linear(self.attention([query, key, value], mask, heads), module["output"])
-        x = self.residual_norm(context, asking, module["attention_norm"])
-        if self.plan.scheme.smooths and not self.layers_inside(module):
-            y = split_feed_forward(self, x, module)
-        else:
-            y = self.linear(self.activation(self.linear(x, module["up"])), module["down"])
-        return self.residual_norm(y, x, module["output_norm"])
+        context = self.attention([query, key, value], mask, heads)
+        if module["output"] in self.readings:
+            self.learn(context, self.readings[module["output"]])
+        rest, carried = self.carried(asking, module["output"])
+        y = self.linear(context, module["output"], carried)
+        x = self.residual_norm(y, rest, module["attention_norm"])
+        rest, carried = self.carried(x, module["down"])
+        y = self.feed_forward(x, module, carried)
+        last = index == self.recipe.count(self.plan.config, "layers") - 1
+        return self.residual_norm(y, rest, module["output_norm"], last)
+
+    def feed_forward(
+        self, x: ir.Value, module: Mapping[str, str], carried: Array | None
+    ) -> ir.Value:
+        """Write up projection, activation and down projection, whose bias adds `carried`."""
+        smooths = self.plan.scheme.smooths and self.plan.remedies.outliers
+        if smooths and not self.layers_inside(module):
+            return split_feed_forward(self, x, module, carried)
+        inner = self.activation(self.linear(x, module["up"]))
+        if module["up"] in self.readings:
+            self.learn(inner, self.readings[module["up"]])
+        return self.linear(inner, module["down"], carried)
 
     def first_token(self, x: ir.Value) -> ir.Value:
         """Return x (batch, sequence, hidden) of the first token alone, (batch, 1, hidden)."""
@@ -139,7 +206,10 @@ class EncoderBuilder(ModuleWriter):
         smooth = self.smoothed.get(str(x.name))
         if smooth is not None:
             divided = self.graph.op("Slice", [smooth.value, *ends])
-            self.smoothed[str(first.name)] = Smoothed(divided, smooth.divisor)
+            self.known[str(divided.name)] = self.known[str(smooth.value.name)]
+            self.smoothed[str(first.name)] = replace(smooth, value=divided)
+        elif str(x.name) in self.known:
+            self.known[str(first.name)] = self.known[str(x.name)]
         return first
 
     def layers_inside(self, module: Mapping[str, str]) -> bool:
@@ -175,8 +245,8 @@ class EncoderBuilder(ModuleWriter):
 
     def build(self) -> Built:
         """Write the whole graph."""
-        if self.plan.scheme.smooths:
-            self.extremes = self.calibrate()
+        if self.plan.scheme.smooths or (self.plan.scheme.compensates and self.plan.texts):
+            self.readings = self.calibrate()
         tokens: tuple[str, ...] = ("batch", "sequence")
         names = self.recipe.inputs
         values = {name: self.graph.input(name, "int64", tokens) for name in names}
@@ -191,10 +261,7 @@ class EncoderBuilder(ModuleWriter):
         for index in range(last + 1):
             first_only = index == last and head is not None and head.first_token
             x = self.layer(x, mask, index, first_only)
-            smooth = self.smoothed.pop(str(x.name), None)
-            x.name = LAYER_OUTPUT.format(i=index)
-            if smooth is not None:
-                self.smoothed[x.name] = smooth
+            self.rename(x, LAYER_OUTPUT.format(i=index))
         outputs = write_outputs(self, x)
         model = self.graph.model(outputs, self.recipe.family)
         return Built(
@@ -205,9 +272,26 @@ class EncoderBuilder(ModuleWriter):
             tuple(self.factors.inputs),
         )
 
-    def calibrate(self) -> dict[str, Array]:
-        """Return how far each norm and each feed-forward activation reaches, by channel."""
+    def rename(self, x: ir.Value, name: str) -> None:
+        """Give a layer's output its name, and say what is to be added to it to be that."""
+        smooth = self.smoothed.pop(str(x.name), None)
+        known = self.known.pop(str(x.name), None)
+        x.name = name
+        if known is not None:
+            self.known[name] = known
+        if smooth is None:
+            return
+        self.smoothed[name] = smooth
+        node = x.producer()
+        if node is not None and smooth.shift is not None:
+            node.metadata_props[SHIFT] = write_shift(smooth.shift)
+
+    def calibrate(self) -> dict[str, Reading]:
+        """Return what calibration finds of the values that linears read."""
         plan = self.plan
+        if plan.texts:
+            run = EncoderRun(self.recipe, plan.config, self.epsilon, self.source, MomentFile())
+            return run.run(plan.texts)
         vocabulary = self.source(self.recipe.embeddings["word"]).shape[0]
         positions = self.source(self.recipe.embeddings["position"]).shape[0]
         after = self.recipe.position_ids == "after_padding"
@@ -215,7 +299,7 @@ class EncoderBuilder(ModuleWriter):
         if after:
             positions -= pad_id + 1
         ids = random_tokens(vocabulary, positions, pad_id)
-        return EncoderRun(self.recipe, plan.config, self.epsilon, self.source).run(ids)
+        return EncoderRun(self.recipe, plan.config, self.epsilon, self.source).run(list(ids))
 
 
 def build_encoder(plan: Plan) -> Built:

@@ -206,7 +206,7 @@ class FactorWriter:
 
     def biased(self, y: ir.Value, bias: ir.Value | None) -> ir.Value:
         """Return y + bias, where there is one."""
-        return y if bias is None else self.graph.op("Add", [y, bias])
+        return y if bias is None else self.graph.add_bias(y, bias)
 
     def layers(
         self, x: ir.Value, y: ir.Value, module: str, tensor: str, shape: Sequence[int]

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from edge_lra.adapters import Update
+from edge_lra.calibration import Calibration
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.graph.builder import GraphBuilder
 from edge_lra.graph.factors import AdapterInput, Slot
+from edge_lra.quantize.remedies import Remedies
 from edge_lra.quantize.schemes import Scheme
 from edge_lra.recipe import Recipe
 from edge_lra.weights import Array
 
 LAYER_OUTPUT = "layer.{i}.output"
+# Metadata of the node that writes a layer's output less a constant: that constant.
+SHIFT = "edge_lra.shift"
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Plan:
         parted: tensors that shared another's values and no longer do -> the other.
         head_inputs: take the task head's last tensors as graph inputs.
         adapter_dtype: of the adapters' graph inputs, "float32" or "float16".
+        calibration: what an encoder is calibrated with; None for random ids.
+        remedies: what an encoder's graph does against the error of integers.
     """
 
     recipe: Recipe
@@ -45,6 +53,13 @@ class Plan:
     parted: Mapping[str, str] = field(default_factory=dict)
     head_inputs: bool = False
     adapter_dtype: str = "float32"
+    calibration: Calibration | None = None
+    remedies: Remedies = field(default_factory=Remedies)
+
+    @property
+    def texts(self) -> Sequence[Array]:
+        """The token ids (tokens,) of each text to calibrate with; none for random ids."""
+        return self.calibration.texts if self.calibration else ()
 
 
 @dataclass(frozen=True)
@@ -64,3 +79,13 @@ class Built:
     adapter_inputs: tuple[AdapterInput, ...]
     decoder: dict[str, Any] | None = None
     min_onnxruntime: str = "1.20.0"
+
+
+def write_shift(shift: Array) -> str:
+    """Return a vector (hidden,) as the text of a node's metadata."""
+    return base64.b64encode(shift.astype("<f4").tobytes()).decode()
+
+
+def read_shift(text: str) -> Array:
+    """Return the vector (hidden,) float32 that a text of `write_shift` holds."""
+    return np.frombuffer(base64.b64decode(text), "<f4")

@@ -1,18 +1,19 @@
-"""How far a model's activations reach: a float64 run of random tokens, a few rows at a time.
+"""What a model's linears read: a float64 run of text, or of random tokens, a few rows at a time.
 
-Needs neither text nor torch, and holds one activation and one chunk of a weight. float64, and
-coarse steps in what is made of it, keep the result the same on every CPU.
+Needs no torch, and holds one activation and one chunk of a weight. float64, and coarse steps in
+what is made of it, keep the result the same on every CPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edge_lra.quantize.readings import MomentFile, Reading
 from edge_lra.recipe import EncoderRecipe, pad_token_id
 from edge_lra.weights import Source
 
@@ -60,7 +61,10 @@ class FloatRun:
 
 
 class EncoderRun(FloatRun):
-    """A post-norm encoder in numpy that remembers each channel's largest magnitude."""
+    """A post-norm encoder in numpy that remembers what its linears read.
+
+    All texts' tokens lie one behind the other: only attention minds where a text ends.
+    """
 
     def __init__(
         self,
@@ -68,37 +72,50 @@ class EncoderRun(FloatRun):
         config: Mapping[str, Any],
         epsilon: float,
         source: Callable[[str], Source],
+        moments: MomentFile | None = None,
     ) -> None:
-        """Take what the graph's builder knows; `source` finds a recipe tensor's rows."""
+        """Take what the graph's builder knows; `source` finds a recipe tensor's rows.
+
+        Args:
+            recipe: the family's.
+            config: the checkpoint's.
+            epsilon: of the norms.
+            source: finds a recipe tensor's rows.
+            moments: where second moments wait; None where none are taken.
+        """
         super().__init__(source)
         self.recipe, self.config, self.epsilon = recipe, config, epsilon
-        self.extremes: dict[str, Array] = {}
+        self.moments = moments
+        self.readings: dict[str, Reading] = {}
 
-    def run(self, ids: Array) -> dict[str, Array]:
-        """Run token ids (texts, tokens).
+    def run(self, texts: Sequence[Array]) -> dict[str, Reading]:
+        """Run texts, each (tokens,) ids.
 
         Returns:
-            (width,) largest |output| of every norm, and of every feed-forward activation by the
-            name of its up projection.
+            The readings of every norm's output, of every feed-forward activation by the name of
+            its up projection, and of every attention's context by the name of the linear that
+            reads it.
         """
         activation = str(self.recipe.size(self.config, "activation"))
-        x = self.embed(ids)
+        ends = np.cumsum([len(ids) for ids in texts])[:-1]
+        x = self.embed(texts)
         for index in range(self.recipe.count(self.config, "layers")):
             names = {role: name.format(i=index) for role, name in self.recipe.layer.items()}
-            x = self.norm(x + self.attend(x, names), names["attention_norm"])
+            x = self.norm(x + self.attend(x, names, ends), names["attention_norm"])
             inner = self.activate(self.linear(x, names["up"]), activation)
             self.remember(names["up"], inner)
             x = self.norm(x + self.linear(inner, names["down"]), names["output_norm"])
-        return self.extremes
+        return self.readings
 
-    def embed(self, ids: Array) -> Array:
-        """Return the normalized sum of word, position and token type rows."""
+    def embed(self, texts: Sequence[Array]) -> Array:
+        """Return the normalized sum of word, position and token type rows, (tokens, hidden)."""
         names = self.recipe.embeddings
         first = 0
         if self.recipe.position_ids == "after_padding":
             first = pad_token_id(self.config, 1) + 1
-        positions = first + np.arange(ids.shape[1])
-        x = self.rows(names["word"], ids) + self.rows(names["position"], positions)
+        positions = np.concatenate([first + np.arange(len(ids)) for ids in texts])
+        x = self.rows(names["word"], np.concatenate(texts))
+        x = x + self.rows(names["position"], positions)
         if "token_type" in names:
             x = x + self.rows(names["token_type"], np.zeros(1, np.int64))
         return self.norm(x, names["norm"])
@@ -111,20 +128,22 @@ class EncoderRun(FloatRun):
             y[..., start : start + len(rows)] = x @ rows.T
         return np.asarray(y + self.whole(f"{module}.bias"))
 
-    def attend(self, x: Array, names: Mapping[str, str]) -> Array:
-        """Return multi-head attention's output, (texts, tokens, hidden)."""
+    def attend(self, x: Array, names: Mapping[str, str], ends: Array) -> Array:
+        """Return multi-head attention's output, (tokens, hidden); texts end at `ends`."""
+        query, key, value = (self.linear(x, names[role]) for role in ("query", "key", "value"))
+        heads = self.recipe.head_count(self.config, query.shape[-1])
 
-        def split(role: str) -> Array:
-            y = self.linear(x, names[role])
-            heads = self.recipe.head_count(self.config, y.shape[-1])
-            return y.reshape(*y.shape[:2], heads, -1).transpose(0, 2, 1, 3)
+        def attended(*parts: Array) -> Array:
+            query, key, value = (p.reshape(len(p), heads, -1).swapaxes(0, 1) for p in parts)
+            scores = query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1])
+            powers = np.exp(scores - scores.max(-1, keepdims=True))
+            context = powers / powers.sum(-1, keepdims=True) @ value
+            return np.asarray(context.swapaxes(0, 1).reshape(len(parts[0]), -1))
 
-        query, key, value = split("query"), split("key"), split("value")
-        scores = query @ key.swapaxes(-1, -2) / np.sqrt(query.shape[-1])
-        powers = np.exp(scores - scores.max(-1, keepdims=True))
-        context = powers / powers.sum(-1, keepdims=True) @ value
-        joined = context.transpose(0, 2, 1, 3).reshape(*x.shape[:2], -1)
-        return self.linear(joined, names["output"])
+        by_text = zip(*(np.split(values, ends) for values in (query, key, value)), strict=True)
+        context = np.concatenate([attended(*parts) for parts in by_text])
+        self.remember(names["output"], context)
+        return self.linear(context, names["output"])
 
     def norm(self, x: Array, module: str) -> Array:
         """Normalize the last axis and remember the result."""
@@ -134,6 +153,7 @@ class EncoderRun(FloatRun):
         self.remember(module, y)
         return np.asarray(y)
 
-    def remember(self, module: str, x: Array) -> None:
-        """Keep each channel's largest magnitude."""
-        self.extremes[module] = np.abs(x).max(axis=(0, 1))
+    def remember(self, name: str, x: Array) -> None:
+        """Keep what is found of a value (tokens, width)."""
+        moment = self.moments and self.moments.keep(x.T @ x / len(x))
+        self.readings[name] = Reading(x.min(axis=0), x.max(axis=0), x.mean(axis=0), moment or None)

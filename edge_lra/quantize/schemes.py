@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
+import numpy as np
 import onnx_ir as ir
 
 from edge_lra.graph.builder import GraphBuilder
 from edge_lra.quantize.blockwise import BLOCK
+from edge_lra.quantize.compensate import Coupling, compensate_pair_safe
 from edge_lra.quantize.digits import Rounding, multiply_rows, round_rows
-from edge_lra.quantize.pairsafe import quantize_pair_safe, quantize_rows
+from edge_lra.quantize.pairsafe import Quantized, quantize_pair_safe, quantize_rows
+from edge_lra.quantize.readings import Known
 from edge_lra.quantize.stored import BlockWeight, Int8Weight, JoinedWeight, survival_of
-from edge_lra.weights import Dense, Source
+from edge_lra.weights import Array, Dense, Source
 
 Named = Sequence[tuple[str, Source]]  # weights that read one value, by name
 
@@ -23,6 +26,7 @@ class Scheme(Protocol):
 
     name: str
     smooths: bool  # whether an encoder's norms divide their outlier channels for it
+    compensates: bool  # whether an encoder's weights are rounded by what they read
     calibrates: bool  # whether a decoder is run beforehand, to divide channels and to count digits
     smooths_head: bool  # whether the norm before a decoder's head divides too
     min_onnxruntime: str  # that runs it on every processor
@@ -31,8 +35,23 @@ class Scheme(Protocol):
     # roundings that flip: a share of the largest output.
     kernel_spread: float
 
-    def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
-        """Return x (.., in) times the weight, (.., out), without bias."""
+    def linear(
+        self,
+        graph: GraphBuilder,
+        x: ir.Value,
+        name: str,
+        weight: Source,
+        known: Known | None = None,
+    ) -> ir.Value:
+        """Return x (.., in) times the weight, (.., out), without bias.
+
+        Args:
+            graph: to write into.
+            x: what it reads.
+            name: the weight's.
+            weight: where its rows come from.
+            known: what calibration found of x.
+        """
 
     def products(
         self,
@@ -65,11 +84,18 @@ class Float:
     """Keep every weight in float32."""
 
     name = "none"
-    smooths = calibrates = smooths_head = False
+    smooths = compensates = calibrates = smooths_head = False
     min_onnxruntime = decoder_min_onnxruntime = "1.20.0"
     kernel_spread = 0.0
 
-    def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
+    def linear(
+        self,
+        graph: GraphBuilder,
+        x: ir.Value,
+        name: str,
+        weight: Source,
+        known: Known | None = None,
+    ) -> ir.Value:
         """Multiply in float32."""
         return graph.op("MatMul", [x, graph.stored(Dense(name, weight, transpose=True))[0]])
 
@@ -96,10 +122,11 @@ class Float:
 
 
 class Int8:
-    """u8 activations rounded as they come, s8 weights with a scale a channel, int8 embedding rows.
+    """u8 activations, s8 weights with a scale a channel, int8 embedding rows.
 
-    Encoders: the standard MatMulInteger form; onnxruntime fuses it to MatMulIntegerToFloat, and
-    matmuls that read the same tensor share its DynamicQuantizeLinear.
+    Encoders: activations rounded by the range that calibration found in text, or as they come, in
+    the standard MatMulInteger form; onnxruntime fuses it to MatMulIntegerToFloat, and matmuls that
+    read the same tensor share its DynamicQuantizeLinear.
 
     Decoders: each row with a scale of its own, in one digit or two, and one matmul for all weights
     that read it. A product by blocks (MatMulNBits) takes 1.25 to 1.5 times as long for a token
@@ -107,17 +134,30 @@ class Int8:
     """
 
     name = "int8"
-    smooths = calibrates = True
+    smooths = compensates = calibrates = True
     # SmolLM2-135M, mean KL: .0042 without and .0048 with; a row's one scale suffers from it.
     smooths_head = False
     min_onnxruntime = decoder_min_onnxruntime = "1.20.0"
     kernel_spread = 0.0  # every kernel gives the same integers
 
-    def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
+    def linear(
+        self,
+        graph: GraphBuilder,
+        x: ir.Value,
+        name: str,
+        weight: Source,
+        known: Known | None = None,
+    ) -> ir.Value:
         """Quantize x once for all its readers, multiply in int32, scale back."""
+        known = known or Known()
+        quantize = by_coupling(known.coupling) if known.coupling else quantize_pair_safe
+        wq, w_scale = graph.stored(Int8Weight(name, weight, quantize, True, survival_of(weight)))
+        if known.span is not None:
+            scale, zero = affine(graph, *known.span)
+            (xq,) = graph.shared("QuantizeLinear", x, 1, [scale, zero])
+            inputs = [xq, wq, scale, w_scale, zero, None]
+            return graph.op("MatMulIntegerToFloat", inputs, "com.microsoft")
         xq, x_scale, zero = graph.shared("DynamicQuantizeLinear", x, outputs=3)
-        stored = Int8Weight(name, weight, quantize_pair_safe, True, survival_of(weight))
-        wq, w_scale = graph.stored(stored)
         product = graph.op("MatMulInteger", [xq, wq, zero], dtype=ir.DataType.INT32)
         real = graph.op("Cast", [product], to=int(ir.DataType.FLOAT))
         return graph.op("Mul", [real, graph.op("Mul", [x_scale, w_scale])])
@@ -162,6 +202,7 @@ class Blockwise:
     name: str
     bits: int
     smooths = False
+    compensates = False
     calibrates = smooths_head = True
     min_onnxruntime: str
     decoder_min_onnxruntime: str
@@ -169,9 +210,18 @@ class Blockwise:
     # between processors on outputs of about 5.
     kernel_spread = 4e-3
 
-    def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
+    def linear(
+        self,
+        graph: GraphBuilder,
+        x: ir.Value,
+        name: str,
+        weight: Source,
+        known: Known | None = None,
+    ) -> ir.Value:
         """Multiply by packed blocks, (out, blocks, bytes)."""
-        values, scale = graph.stored(BlockWeight(name, weight, self.bits, survival_of(weight)))
+        coupling = known.coupling if known and self.compensates else None
+        stored = BlockWeight(name, weight, self.bits, survival_of(weight), coupling)
+        values, scale = graph.stored(stored)
         out, width = weight.shape
         sizes: dict[str, Any] = {"K": width, "N": out, "bits": self.bits, "block_size": BLOCK}
         inputs = [x, values, scale]
@@ -215,6 +265,7 @@ class Int4(Blockwise):
 
     name = "int4"
     bits = 4
+    compensates = True
     min_onnxruntime = "1.20.0"
     decoder_min_onnxruntime = Int8WeightOnly.min_onnxruntime
 
@@ -238,6 +289,7 @@ class KeepFloat:
         """Take shell patterns of the modules' names, such as `encoder.layer.5.*`."""
         self.scheme, self.float = scheme, Float()
         self.name, self.smooths = scheme.name, scheme.smooths
+        self.compensates = scheme.compensates
         self.calibrates, self.smooths_head = scheme.calibrates, scheme.smooths_head
         self.min_onnxruntime = scheme.min_onnxruntime
         self.decoder_min_onnxruntime = scheme.decoder_min_onnxruntime
@@ -246,9 +298,17 @@ class KeepFloat:
         self.unused = dict.fromkeys(patterns)  # those that fitted nothing yet
         self.linears: list[str] = []
 
-    def linear(self, graph: GraphBuilder, x: ir.Value, name: str, weight: Source) -> ir.Value:
+    def linear(
+        self,
+        graph: GraphBuilder,
+        x: ir.Value,
+        name: str,
+        weight: Source,
+        known: Known | None = None,
+    ) -> ir.Value:
         """Multiply in float32 where a pattern fits the module, else in the scheme."""
-        return (self.float if self.keeps(weight) else self.scheme).linear(graph, x, name, weight)
+        scheme = self.float if self.keeps(weight) else self.scheme
+        return scheme.linear(graph, x, name, weight, known)
 
     def products(
         self,
@@ -288,6 +348,19 @@ class KeepFloat:
     def embedding(self, graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> ir.Value:
         """Gather in the scheme: rows cost a look-up, no product."""
         return self.scheme.embedding(graph, ids, name, table)
+
+
+def affine(graph: GraphBuilder, low: float, high: float) -> tuple[ir.Value, ir.Value]:
+    """Return scale and zero point, as constants, that take a range with 0 in it to 0 .. 255."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = np.float32(max(high - low, 1e-12) / 255)
+    zero = np.uint8(np.clip(np.rint(-low / scale), 0, 255))
+    return graph.constant(np.array(scale)), graph.constant(np.array(zero))
+
+
+def by_coupling(coupling: Callable[[], Coupling]) -> Callable[[Array], Quantized]:
+    """Return what rounds rows to int8 for the least error of their outputs."""
+    return lambda rows: compensate_pair_safe(rows, coupling()).stored
 
 
 def int8_rows(graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> ir.Value:

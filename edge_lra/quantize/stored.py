@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_lra.quantize.blockwise import BLOCK, quantize_blocks
+from edge_lra.quantize.blockwise import BLOCK, Blocks, quantize_blocks
+from edge_lra.quantize.compensate import Coupling, compensate_blocks
 from edge_lra.quantize.pairsafe import Quantized
 from edge_lra.quantize.survival import Survival
 from edge_lra.weights import Source, Spec, Stored
@@ -77,6 +78,7 @@ class BlockWeight:
     source: Source
     bits: int
     survival: Survival | None = None  # filled while the rows are written
+    coupling: Callable[[], Coupling] | None = None  # of the inputs; None rounds plainly
 
     @property
     def specs(self) -> tuple[Spec, ...]:
@@ -92,12 +94,18 @@ class BlockWeight:
         """Yield both tensors' rows as they come."""
         values, scale = self.specs
         for start, rows, plain in self.source.rounding_pairs():
-            part = quantize_blocks(rows, self.bits)
+            part = self.rounded(rows)
             if self.survival is not None:
                 shown = part.weight(self.bits, rows.shape[1])
                 self.survival.add(shown, np.abs(part.scale).max(axis=1), rows, plain)
             yield values.name, start, part.packed
             yield scale.name, start * part.scale.shape[1], part.scale.reshape(-1)
+
+    def rounded(self, rows: Array) -> Blocks:
+        """Return rows as blocks."""
+        if self.coupling is None:
+            return quantize_blocks(rows, self.bits)
+        return compensate_blocks(rows, self.coupling(), self.bits).stored
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import edge_lra
+from edge_lra.calibration import OWN
 from tests.graph.decoders import random_model
 
 PACKAGE = Path(edge_lra.__file__).parent
@@ -66,11 +67,12 @@ def content(
 @pytest.mark.parametrize("mode", ["--merge", "--factored"])
 def test_content_is_the_same_elsewhere_with_other_threads(tmp_path: Path, mode: str) -> None:
     model, adapter = minilm(), PACKAGE / "samples/adapter"
-    first = content(tmp_path / "a", model, adapter, 1, mode, "--no-verify")
+    text = tmp_path / "t.txt"
+    text.write_text("A fine film.\nWhat a bore, and two hours of it.\n" * OWN)
+    first = content(tmp_path / "a", model, adapter, 1, mode, "--no-verify", "--data", str(text))
     far = tmp_path / "b" / "much deeper"
     copies = [shutil.copytree(s, tmp_path / "c" / s.name) for s in (model, adapter)]
-    (tmp_path / "t.txt").write_text("A fine film.\nWhat a bore, and two hours of it.\n")
-    options = ("--data", str(tmp_path / "t.txt"), "--out", "other/name.edge")
+    options = ("--data", shutil.copy(text, tmp_path / "c"), "--out", "other/name.edge")
     again = content(far, *copies, 2, mode, *options)
     wanted = {"model.onnx", "model.onnx.data", "tokenizer.json", "tokenizer_config.json"}
     assert first.keys() >= wanted | ({"adapters/mood.safetensors"} if "f" in mode else set())

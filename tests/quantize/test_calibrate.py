@@ -15,6 +15,7 @@ from edge_lra.graph.encoder import EncoderBuilder
 from edge_lra.graph.plan import Plan
 from edge_lra.quantize import SCHEMES
 from edge_lra.quantize.calibrate import EncoderRun, random_tokens
+from edge_lra.quantize.readings import MomentFile
 from edge_lra.recipe import find_recipe
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -25,7 +26,7 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("family", list(SIZES))
-def test_extremes_are_those_of_transformers(tmp_path: Path, family: str) -> None:
+def test_readings_are_those_of_transformers(tmp_path: Path, family: str) -> None:
     inner = {"hidden_dim": 64} if family == "distilbert" else {"intermediate_size": 64}
     config = transformers.AutoConfig.for_model(
         family, vocab_size=100, max_position_embeddings=40, **inner, **SIZES[family]
@@ -44,25 +45,44 @@ def test_extremes_are_those_of_transformers(tmp_path: Path, family: str) -> None
         Plan(recipe, base.config, base, SCHEMES["none"](), "feature-extraction", names)
     )
     ids = random_tokens(100, 30, 1)
-    found = EncoderRun(recipe, base.config, builder.epsilon, builder.source).run(ids)
+    texts = [*ids, ids[0, :7]]
+    run = EncoderRun(recipe, base.config, builder.epsilon, builder.source, MomentFile())
+    found = run.run(texts)
 
-    expected: dict[str, np.ndarray] = {}
+    seen: dict[str, list[np.ndarray]] = {}
+
+    def before(name: str) -> Any:
+        def hook(module: Any, inputs: Any) -> None:
+            seen.setdefault(name, []).append(inputs[0].detach().numpy()[0])
+
+        return hook
 
     def remember(name: str, gelu: bool) -> Any:
         def hook(module: Any, inputs: Any, output: torch.Tensor) -> None:
             output = torch.nn.functional.gelu(output) if gelu else output
-            expected[name] = output.abs().amax(dim=(0, 1)).detach().numpy()
+            seen.setdefault(name, []).append(output.detach().numpy()[0])
 
         return hook
 
     modules = dict(model.named_modules())
+    contexts = {recipe.layer["output"].format(i=i) for i in range(2)}
     for name in found:
-        modules[name].register_forward_hook(remember(name, "norm" not in name.lower()))
+        if name in contexts:
+            modules[name].register_forward_pre_hook(before(name))
+        else:
+            modules[name].register_forward_hook(remember(name, "norm" not in name.lower()))
     with torch.no_grad():
-        model(torch.from_numpy(ids))
-    assert len(found) == 1 + 2 * 3 == len(expected)
-    for name, extreme in found.items():
-        np.testing.assert_allclose(extreme, expected[name], rtol=2e-3, atol=2e-3)
+        for text in texts:
+            model(torch.from_numpy(text[None]))
+    assert len(found) == 1 + 2 * 4 == len(seen)
+    for name, reading in found.items():
+        values = np.concatenate(seen[name]).astype(np.float64)
+        close = {"rtol": 2e-3, "atol": 2e-3}
+        np.testing.assert_allclose(reading.low, values.min(axis=0), **close)
+        np.testing.assert_allclose(reading.high, values.max(axis=0), **close)
+        np.testing.assert_allclose(reading.mean, values.mean(axis=0), **close)
+        assert reading.moment is not None
+        np.testing.assert_allclose(reading.moment(), values.T @ values / len(values), **close)
 
 
 def test_random_tokens_hold_no_padding() -> None:

@@ -1,0 +1,105 @@
+"""What a calibrating run finds of the values that linears read, and what is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from tempfile import TemporaryFile
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_lra.quantize.compensate import Coupling, couple
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One value that linears read, by channel.
+
+    Attributes:
+        low: (width,) the least value.
+        high: (width,) the largest.
+        mean: (width,).
+        moment: returns X'X / tokens (width, width); None where no text was run.
+    """
+
+    low: Array
+    high: Array
+    mean: Array
+    moment: Callable[[], Array] | None = None
+
+    @property
+    def extreme(self) -> Array:
+        """The largest magnitude of each channel, (width,)."""
+        return np.maximum(np.abs(self.low), np.abs(self.high))
+
+    def shifted(self, shift: Array, scale: Array) -> Reading:
+        """Return the reading of (x - shift) * scale."""
+        low, high, mean = ((end - shift) * scale for end in (self.low, self.high, self.mean))
+        if self.moment is None:
+            return Reading(low, high, mean)
+        found, before = self.moment, self.mean
+
+        def moment() -> Array:
+            crossed = np.outer(shift, before)
+            centred = found() - crossed - crossed.T + np.outer(shift, shift)
+            return np.asarray(centred * np.outer(scale, scale))
+
+        return Reading(low, high, mean, moment)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a product may know of the value it reads.
+
+    Attributes:
+        span: the least and the largest value; None where each batch's own are taken.
+        coupling: of the value's channels; None where weights are rounded plainly.
+    """
+
+    span: tuple[float, float] | None = None
+    coupling: Callable[[], Coupling] | None = None
+
+
+class MomentFile:
+    """Moments wait on disk until their weights are written: none stays in memory."""
+
+    def __init__(self) -> None:
+        """Open a file that is gone once it is closed."""
+        self._file = TemporaryFile()  # noqa: SIM115 (it lives as long as its readers)
+
+    def keep(self, moment: Array) -> Callable[[], Array]:
+        """Write a moment (width, width) in float32; return what reads it in float64."""
+        start, width = self._file.seek(0, 2), len(moment)
+        self._file.write(moment.astype(np.float32).tobytes())
+
+        def read() -> Array:
+            self._file.seek(start)
+            values = np.frombuffer(self._file.read(4 * width * width), np.float32)
+            return values.reshape(width, width).astype(np.float64)
+
+        return read
+
+
+class Couplings:
+    """Makes couplings once they are needed, and keeps the last one.
+
+    Weights that read one value are written one after the other.
+    """
+
+    def __init__(self) -> None:
+        """Keep none."""
+        self._last: tuple[Callable[[], Coupling], Coupling] | None = None
+
+    def later(self, moment: Callable[[], Array]) -> Callable[[], Coupling]:
+        """Return what makes the coupling of a moment when it is called."""
+
+        def get() -> Coupling:
+            if self._last is None or self._last[0] is not get:
+                self._last = get, couple(moment())
+            return self._last[1]
+
+        return get
