@@ -2,6 +2,9 @@
 
 The factors B' A' of rank r that minimise ||(D - B' A') X|| come from the singular vectors of
 D S^(1/2), with S^(1/2) divided out of the right ones again (Eckart and Young 1936).
+
+An error of rounding has many directions and a low rank takes few: MiniLM's adapter of rank 8 leaves
+.069 of int4's .082 when refitted, and .051 of .053 where the base was compensated (other texts).
 """
 
 from __future__ import annotations

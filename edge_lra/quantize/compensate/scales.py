@@ -11,7 +11,8 @@ from edge_lra.quantize.blockwise import in_blocks, quantize_blocks
 
 Array = npt.NDArray[Any]
 # Of the scale that puts the largest value on -2**(bits - 1). Below 1 it is clipped; a negative
-# share puts it on the other sign, where the range is one integer shorter.
+# share puts it on the other sign, where the range is one integer shorter. MiniLM in int4, least
+# cosine of 64 texts, compensated: .963 with 1 alone, .968 with all.
 SHARES = tuple(
     sign * share / 20 for share in (20, *range(23, 20, -1), *range(19, 12, -1)) for sign in (1, -1)
 )

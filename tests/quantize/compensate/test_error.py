@@ -27,3 +27,10 @@ def test_parts_of_a_weight_have_the_error_of_the_whole(weight: Array, moment: Ar
 
 def test_inputs_that_are_always_zero_lose_nothing(weight: Array) -> None:
     assert output_error(weight, 0 * weight, np.zeros((96, 96))).ratio == 0
+
+
+def test_an_error_that_no_input_shows_is_none(weight: Array) -> None:
+    x = np.random.default_rng(2).normal(size=96)
+    unseen = weight - np.outer(weight @ x, x) / (x @ x)  # its outputs round to either side of 0
+    for row in unseen:
+        assert output_error(weight, weight + row, np.outer(x, x)).ratio < 1e-6

@@ -9,6 +9,7 @@ from edge_lra.quantize.blockwise import BLOCK, Blocks, quantize_blocks
 from edge_lra.quantize.compensate import (
     Coupling,
     OutputError,
+    columns,
     compensate_blocks,
     compensate_pair_safe,
     couple,
@@ -34,11 +35,13 @@ class Halves:
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
+        self.asked: list[Array] = []
 
     def step(self, column: int) -> Array:
         return np.full(self.rows, 0.5)
 
     def nearest(self, column: int, wanted: Array, integers: Array) -> Array:
+        self.asked.append(wanted)
         return np.rint(wanted)
 
 
@@ -58,6 +61,18 @@ def test_the_integers_are_those_of_gptq_by_the_inverse(weight: Array, moment: Ar
     assert (found == expected).mean() > 0.95
     losses = [output_error(weight, each * 0.5, moment).lost for each in (found, expected)]
     assert losses[0] == pytest.approx(losses[1], rel=0.01)
+
+
+def test_sums_are_exact_in_any_order(
+    weight: Array, moment: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    for lazy in (5, 32):
+        monkeypatch.setattr(columns, "LAZY", lazy)
+        form = Halves(len(weight))
+        round_columns(weight, couple(moment), form)
+        asked.append(np.array(form.asked))
+    np.testing.assert_array_equal(*asked)
 
 
 def test_int8_rows_lose_less_than_six_tenths_of_rounding(weight: Array, moment: Array) -> None:
@@ -82,12 +97,22 @@ def test_the_reported_error_is_that_of_what_is_stored(weight: Array, moment: Arr
     assert blocks.error == output_error(weight, blocks.stored.weight(4, 96), moment)
 
 
-@pytest.mark.parametrize("columns", [96, 95])
-def test_pairs_stay_safe(moment: Array, columns: int) -> None:
+@pytest.fixture
+def steep() -> Array:
+    """A moment (96, 96) of channels that hang together, each with half the power of the last."""
+    random = np.random.default_rng(9)
+    x = random.normal(size=(400, 8)) @ random.normal(size=(8, 96)) + random.normal(size=(400, 96))
+    x *= np.sqrt(2.0 ** -np.arange(96)) + 1e-3
+    return x.T @ x / len(x)
+
+
+@pytest.mark.parametrize("width", [96, 95])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_pairs_stay_safe_where_much_is_made_up_for(steep: Array, width: int, sign: int) -> None:
     random = np.random.default_rng(2)
-    weight = random.choice([-1.0, 1.0], (64, 1)) + random.normal(size=(64, columns)) * 0.05
-    found = compensate_pair_safe(weight, couple(moment[:columns, :columns])).stored
-    assert pair_sums(found.values).max() == PAIR_LIMIT  # some are clipped
+    weight = sign * (1 + random.normal(size=(64, width)) * 0.05)
+    found = compensate_pair_safe(weight, couple(steep[:width, :width])).stored
+    assert pair_sums(found.values).max() == PAIR_LIMIT
     assert np.abs(found.values.astype(np.int64)).max() <= 127
 
 
@@ -97,15 +122,15 @@ def test_later_columns_make_up_for_what_pairs_clip(moment: Array) -> None:
     assert compensate_pair_safe(weight, couple(moment)).error.ratio < 0.6 * plain.ratio
 
 
-@pytest.mark.parametrize("columns", [64, 50])
-def test_blocks_are_packed_like_plain_ones(moment: Array, columns: int) -> None:
-    weight = np.random.default_rng(4).normal(size=(3, columns))
-    found = compensate_blocks(weight, couple(moment[:columns, :columns]), 4).stored
+@pytest.mark.parametrize("width", [64, 50])
+def test_blocks_are_packed_like_plain_ones(moment: Array, width: int) -> None:
+    weight = np.random.default_rng(4).normal(size=(3, width))
+    found = compensate_blocks(weight, couple(moment[:width, :width]), 4).stored
     plain = quantize_blocks(weight, 4)
     for mine, theirs in zip(found, plain, strict=True):
         assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
     assert isinstance(found, Blocks)
-    assert found.scale.shape[1] == -(-columns // BLOCK)
+    assert found.scale.shape[1] == -(-width // BLOCK)
 
 
 Compensate = Callable[[Array, Coupling], tuple[tuple[Array, Array], OutputError]]
@@ -125,8 +150,10 @@ def test_a_row_comes_out_the_same_without_the_others(
 
 
 def test_independent_inputs_leave_rounding_as_it_is(weight: Array) -> None:
-    moment = np.diag(np.random.default_rng(5).uniform(1, 9, 96))
-    found = compensate_pair_safe(weight, couple(moment)).stored
+    power = np.random.default_rng(5).uniform(1, 9, 96)
+    coupling = couple(np.diag(power))
+    np.testing.assert_allclose(coupling.cost, power + 0.01 * power.mean(), rtol=1e-12)
+    found = compensate_pair_safe(weight, coupling).stored
     # A share of a step of 2**-22 may round another way.
     assert (found.values != quantize_pair_safe(weight).values).mean() < 1e-3
 
