@@ -12,7 +12,6 @@ import numpy as np
 
 from edge_lra import golden
 from edge_lra.errors import EdgeError, FidelityError
-from edge_lra.graph.plan import LAYER_OUTPUT, SHIFT, read_shift
 from edge_lra.metrics import Array, Gate, common, cosines, distributions, gate, independent_labels
 from edge_lra.oracle import Oracle
 from edge_lra.runner import Runner
@@ -75,7 +74,7 @@ class Report:
         }
 
 
-def _per_text(inputs: Mapping[str, Array]) -> Iterable[dict[str, Array]]:
+def per_text(inputs: Mapping[str, Array]) -> Iterable[dict[str, Array]]:
     """Yield each row at its true length: padding is the runner's matter, not the model's."""
     for row, length in enumerate(inputs["attention_mask"].sum(1)):
         yield {name: values[row : row + 1, :length] for name, values in inputs.items()}
@@ -93,7 +92,7 @@ def collect(
     First all through one, then through the other: their threads spin and would be in each
     other's way. `step` is told how many of how many runs are done.
     """
-    return collect_rows(runner, oracle, basis, list(_per_text(basis.tokens)), adapter, step)
+    return collect_rows(runner, oracle, basis, list(per_text(basis.tokens)), adapter, step)
 
 
 def collect_rows(
@@ -212,30 +211,10 @@ def layer_errors(
         inputs: the text's tokens.
         feeds: what else the graph takes.
     """
-    import onnx_ir as ir
-    import onnxruntime
+    from edge_lra.probe import layer_names, open_probe
 
-    model = ir.load(bundle / "model.onnx")
-    wanted = {}
-    for node in model.graph:
-        for value in node.outputs:
-            wanted[value.name] = value
-    names = [LAYER_OUTPUT.format(i=i) for i in range(len(hidden))]
-    if names[-1] not in wanted:
-        names[-1] = "last_hidden_state"
-    for name in names:
-        if wanted[name] not in model.graph.outputs:
-            wanted[name].type = ir.TensorType(ir.DataType.FLOAT)
-            model.graph.outputs.append(wanted[name])
-    makers = [wanted[name].producer() for name in names]
-    shifts = [None if m is None else m.metadata_props.get(SHIFT) for m in makers]
-    probe = bundle / "probe.onnx"
-    ir.save(model, probe)
-    try:
-        found = onnxruntime.InferenceSession(probe).run(names, {**inputs, **feeds})
-    finally:
-        probe.unlink()
-    found = [f if s is None else f + read_shift(s) for f, s in zip(found, shifts, strict=True)]
+    names = layer_names(bundle, len(hidden))
+    found = open_probe(bundle, names)({**inputs, **feeds}).values()
     pairs = zip(hidden, found, strict=True)  # the last may hold the first token alone
     return [common(e[:, : f.shape[1]], f)["relative_l2"] for e, f in pairs]
 
