@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,7 +14,10 @@ from edge_lra.cli.common import (
     verify_tokens_option,
     write_json,
 )
-from edge_lra.errors import EdgeError
+from edge_lra.errors import EdgeError, GateError
+
+if TYPE_CHECKING:
+    from edge_lra.inputs import ExportRequest
 
 
 @click.command()
@@ -29,10 +32,14 @@ from edge_lra.errors import EdgeError
 def verify(
     bundle: Path | None, data: Path | None, verify_tokens: int | None, json_to: str | None
 ) -> None:
-    """Hash every file and run the golden cases; with --data, the float model too."""
+    """Hash every file and run the golden cases; with --data, the float model too.
+
+    It then says where the error comes from: by layer, by source, and the worst products.
+    """
     from rich.console import Console
 
     from edge_lra.bundle import check_files, load_manifest
+    from edge_lra.cli.attribution import show_sources
     from edge_lra.cli.fidelity import fidelity_table
     from edge_lra.golden import check_golden
 
@@ -40,13 +47,24 @@ def verify(
     manifest = load_manifest(path)
     check_files(path, manifest, "always")
     golden = check_golden(path, manifest)
-    fidelity = prove_again(path, data, verify_tokens) if data else None
-    document = {"schema_version": 1, "bundle": str(path), "golden": golden, "fidelity": fidelity}
+    fidelity, sources, skipped = None, None, None
+    if data:
+        request = request_again(path, manifest, data, verify_tokens)
+        fidelity, sources, skipped = hold(path, request, show_failure=json_to != "-")
+    document = {
+        "schema_version": 1,
+        "bundle": str(path),
+        "golden": golden,
+        "fidelity": fidelity,
+        "sources": sources,
+        "sources_skipped": skipped,
+    }
     if write_json(document, json_to):
         click.echo(f"{path}: every file is whole")
         click.echo(golden_line(golden))
         if fidelity:
             Console().print(fidelity_table(fidelity))
+            show_sources(sources, skipped, fidelity, Console())
 
 
 def golden_line(golden: dict[str, Any]) -> str:
@@ -60,28 +78,23 @@ def golden_line(golden: dict[str, Any]) -> str:
     )
 
 
-def prove_again(bundle: Path, data: Path, verify_tokens: int | None = None) -> dict[str, Any]:
-    """Hold a bundle against the project's float model on other text.
+def request_again(
+    bundle: Path, manifest: dict[str, Any], data: Path, verify_tokens: int | None = None
+) -> ExportRequest:
+    """Return what the project exports as this bundle, with other text to verify with.
 
     Raises:
-        EdgeError: the folder has no project, or it names other adapters than the bundle.
-        GateError: a gate failed.
+        EdgeError: the folder has no project.
     """
-    from edge_lra.bundle import load_manifest
     from edge_lra.config import CONFIG, load_config
+    from edge_lra.inputs import ExportRequest
     from edge_lra.quiet import quiet_libraries
 
     quiet_libraries()
-    from edge_lra.inputs import ExportRequest, read_inputs
-    from edge_lra.proof import prove, summary
-    from edge_lra.traced import proof as traced
-    from edge_lra.traced.route import needs_trace
-
     config = load_config(Path.cwd())
     if config.model is None and not config.adapters:
         raise EdgeError(f"{CONFIG}: found no model here, expected the project's; --data needs it")
-    manifest = load_manifest(bundle)
-    request = ExportRequest(
+    return ExportRequest(
         out=bundle,
         model=config.model,
         adapters=[(entry.name, entry.path) for entry in config.adapters],
@@ -96,6 +109,58 @@ def prove_again(bundle: Path, data: Path, verify_tokens: int | None = None) -> d
         verify_tokens=verify_tokens or config.verify_tokens,
         gates=config.gates,
     )
+
+
+def hold(
+    bundle: Path, request: ExportRequest, show_failure: bool
+) -> tuple[dict[str, Any], dict[str, Any] | None, str | None]:
+    """Return the proof, where the error comes from, and why that cannot be said.
+
+    Args:
+        bundle: the bundle's folder.
+        request: what gives it again.
+        show_failure: where a gate fails, print where the error comes from first.
+
+    Raises:
+        EdgeError: the project names other adapters than the bundle.
+        GateError: a gate failed.
+    """
+    from rich.console import Console
+
+    from edge_lra.cli.attribution import show_sources
+
+    try:
+        fidelity = prove_again(bundle, request)
+    except GateError:
+        if show_failure:
+            show_sources(*take_apart(bundle, request), None, Console())
+        raise
+    return fidelity, *take_apart(bundle, request)
+
+
+def prove_again(bundle: Path, request: ExportRequest) -> dict[str, Any]:
+    """Hold a bundle against the project's float model on other text.
+
+    Raises:
+        EdgeError: the project names other adapters than the bundle.
+        GateError: a gate failed.
+    """
+    from edge_lra.inputs import read_inputs
+    from edge_lra.proof import prove, summary
+    from edge_lra.traced import proof as traced
+    from edge_lra.traced.route import needs_trace
+
     if needs_trace(request):
         return summary(traced.prove_again(bundle, request))
     return summary(prove(bundle, read_inputs(request), request, None))
+
+
+def take_apart(bundle: Path, request: ExportRequest) -> tuple[dict[str, Any] | None, str | None]:
+    """Return where the bundle's error comes from, or why that cannot be said."""
+    from edge_lra.attribution.report import attribute
+    from edge_lra.attribution.sites import NotCoveredError
+
+    try:
+        return attribute(bundle, request).as_dict(), None
+    except NotCoveredError as why:
+        return None, str(why)

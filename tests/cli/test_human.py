@@ -68,6 +68,29 @@ def test_a_long_adapter_name_is_not_cut(tiny: Path) -> None:
     assert "│" in text and "…" not in text
 
 
+def test_verify_shows_where_the_error_comes_from_on_one_screen(tiny: Path) -> None:
+    Path("edge-lra.toml").write_text('model = "./model"\n[[adapter]]\npath = "adapter"\n')
+    Path("t.txt").write_text("a fine film\nbad\n")
+    shown(*EXPORT, "--no-verify")
+    text = shown("verify", "b.edge", "--data", "t.txt")
+    assert len(text.splitlines()) <= 40
+    layers = re.findall(r"^ +([01])((?: +[\d.]+){7}) *$", text, re.MULTILINE)
+    assert [layer for layer, _ in layers] == ["0", "1"]
+    worst = re.findall(r"^[01] (query|key|value|output|up|down).* 0, \+", text, re.MULTILINE)
+    assert len(worst) == 5
+    assert re.search(r"adapter: [\d.]+ % of its change is left in the weights", text)
+
+
+def test_a_failed_gate_shows_where_the_error_comes_from(tiny: Path) -> None:
+    project = 'model = "./model"\n[gates]\nkl_mean = 1e-30\n[[adapter]]\npath = "adapter"\n'
+    Path("edge-lra.toml").write_text(project)
+    Path("t.txt").write_text("a fine film\nbad\n")
+    shown(*EXPORT, "--no-verify")
+    result = CliRunner().invoke(main, ["verify", "b.edge", "--data", "t.txt"])
+    assert result.exit_code == 3 and "found kl_mean" in result.stderr
+    assert "The worst products" in result.stdout
+
+
 def test_verify_says_what_it_held(tiny: Path) -> None:
     shown(*EXPORT)
     assert "8 golden cases: within 0 of the outputs at export" in shown("verify", "b.edge")

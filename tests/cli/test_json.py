@@ -123,8 +123,10 @@ def test_what_a_bundle_gives(tiny: Path) -> None:
     Path("t.txt").write_text("a film\nbad\n")
     document("export", "--factored", "--out", "b.edge")
     assert document("verify", "b.edge")["fidelity"] is None
-    proof = document("verify", "b.edge", "--data", "t.txt")["fidelity"]
-    assert proof["reports"][0]["source"] == "t.txt"
+    whole = document("verify", "b.edge", "--data", "t.txt")
+    assert whole["fidelity"]["reports"][0]["source"] == "t.txt"
+    assert [layer["layer"] for layer in whole["sources"]["layers"]] == [0, 1]
+    assert whole["sources"]["worst"][0]["remedies"]["float32"]["extra_bytes"] > 0
     assert document("inspect", "b.edge")["kind"] == "bundle"
     shapes = ("--shape", "1x4", "--shape", "2x4", "--runs", "3")
     assert document("profile", "b.edge", *shapes)["ratios"] == []

@@ -1,0 +1,178 @@
+"""The quantized products of a bundle's graph, each with its float weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from edge_lra.attribution.rounding import Rounding, by_block, by_constant, by_tensor
+from edge_lra.errors import EdgeError
+from edge_lra.quantize.blockwise import Blocks
+from edge_lra.quantize.stored import BlockWeight, Int8Weight
+from edge_lra.weights import Stored
+
+Array = npt.NDArray[Any]
+FEW = ".outliers"  # ends the name of a feed-forward weight's few rows that are multiplied apart
+
+
+class NotCoveredError(EdgeError):
+    """The bundle's errors cannot be taken apart; says why."""
+
+
+class Weight(NamedTuple):
+    """A weight before and after it was rounded.
+
+    Attributes:
+        exact: (out, in) float64, with adapters merged.
+        rounded: (out, in) float64, what the bundle's integers stand for.
+        step: (out,) float64, the largest step of each row's integers.
+        integers: as stored, (in, out) int8 or packed (out, blocks, bytes) uint8.
+    """
+
+    exact: Array
+    rounded: Array
+    step: Array
+    integers: Array
+
+
+@dataclass(frozen=True)
+class Site:
+    """One product with a rounded weight.
+
+    Attributes:
+        weight: its float rows, and the names of what is stored.
+        layer: the encoder layer it is in.
+        role: what it does there, by the recipe.
+        reads: the name of the float value that is multiplied.
+        rounding: how that is rounded.
+        stored: integers and scales as the bundle holds them, unread until they are asked for.
+    """
+
+    weight: Int8Weight | BlockWeight
+    layer: int
+    role: str
+    reads: str
+    rounding: Rounding
+    stored: tuple[ir.Value, ir.Value]
+
+    @property
+    def name(self) -> str:
+        """The weight's name in the graph."""
+        return self.weight.name
+
+    def read(self) -> Weight:
+        """Read both forms of the weight.
+
+        Raises:
+            NotCoveredError: the bundle's integers are not what the float weight rounds to.
+        """
+        integers, scale = (_read(value) for value in self.stored)
+        exact = np.concatenate([rows for _, rows in self.weight.source.chunks()])
+        if isinstance(self.weight, Int8Weight):
+            rounded = integers.T * scale.astype(np.float64)[:, None]
+        else:
+            blocks = Blocks(integers, scale.reshape(integers.shape[:2]))
+            rounded = blocks.weight(self.weight.bits, exact.shape[1])
+        step = np.abs(scale.astype(np.float64)).reshape(len(rounded), -1).max(1)
+        # Half a step, and a whole one where a block cuts its other end.
+        same_shape = rounded.shape == exact.shape
+        if not same_shape or (np.abs(rounded - exact) > 1.01 * step[:, None]).any():
+            raise _not_of_this(self.name)
+        return Weight(exact, rounded, step, integers)
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes that are stored."""
+        return sum(spec.nbytes for spec in self.weight.specs)
+
+    @property
+    def divided(self) -> bool:
+        """Whether the value it reads had its outlier channels divided; zeros only mask some."""
+        scale = self.weight.source.column_scale
+        return scale is not None and not np.isin(scale, (0, 1)).all()
+
+
+def find_sites(
+    graph: ir.Graph, weights: Sequence[Stored], roles: Mapping[str, tuple[int, str]]
+) -> list[Site]:
+    """Return the products of a graph with rounded weights, in its order.
+
+    Args:
+        graph: the bundle's.
+        weights: where each stored tensor's float rows come from.
+        roles: layer and role by module.
+
+    Raises:
+        NotCoveredError: activations are rounded in a way that has no model here.
+    """
+    rounded = (weight for weight in weights if isinstance(weight, Int8Weight | BlockWeight))
+    by_name = {weight.specs[0].name: weight for weight in rounded}
+    return list(_sites(graph, by_name, roles))
+
+
+def _sites(
+    graph: ir.Graph,
+    weights: Mapping[str, Int8Weight | BlockWeight],
+    roles: Mapping[str, tuple[int, str]],
+) -> Iterator[Site]:
+    for node in graph:
+        if node.op_type not in PRODUCTS:
+            continue
+        x, integers = node.inputs[0], node.inputs[1]
+        assert x is not None and integers is not None
+        weight = weights.get(str(integers.name))
+        if weight is None:
+            raise _not_of_this(str(integers.name))
+        module = weight.name.removesuffix(FEW).removesuffix(".weight")
+        layer, role = roles[module]
+        role += " (few)" if weight.name.endswith(FEW) else ""
+        reads, rounding = PRODUCTS[node.op_type](x)
+        scale = graph.initializers[weight.specs[1].name]
+        yield Site(weight, layer, role, reads, rounding, (integers, scale))
+
+
+def _not_of_this(name: str) -> NotCoveredError:
+    return NotCoveredError(
+        f"errors by layer and source: {name}: found other integers in the bundle than this "
+        "project's weight rounds to; export it again"
+    )
+
+
+def _of_integers(x: ir.Value) -> tuple[str, Rounding]:
+    """Return the float value behind a MatMulInteger's integers, and how it is rounded."""
+    node = x.producer()
+    kind = "" if node is None else node.op_type
+    if node is not None and node.inputs[0] is not None:
+        name = str(node.inputs[0].name)
+        if kind == "DynamicQuantizeLinear":
+            return name, by_tensor
+        if kind == "QuantizeLinear":
+            step, zero = (_read(value) for value in node.inputs[1:3] if value is not None)
+            return name, by_constant(float(step), int(zero))
+    raise NotCoveredError(
+        f"errors by layer and source: {x.name}: found activations rounded by {kind or 'nothing'}, "
+        "expected DynamicQuantizeLinear or QuantizeLinear"
+    )
+
+
+def _of_floats(x: ir.Value) -> tuple[str, Rounding]:
+    """Return what a MatMulNBits reads; its kernel rounds it."""
+    return str(x.name), by_block
+
+
+# How the activations of an operator that multiplies a rounded weight are rounded.
+PRODUCTS: dict[str, Callable[[ir.Value], tuple[str, Rounding]]] = {
+    "MatMulInteger": _of_integers,
+    "MatMulNBits": _of_floats,
+}
+
+
+def _read(value: ir.Value) -> Array:
+    """Return a stored tensor or a constant."""
+    assert value.const_value is not None
+    return np.asarray(value.const_value.numpy())
