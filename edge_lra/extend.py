@@ -113,7 +113,7 @@ def as_export(request: AddRequest, manifest: Mapping[str, Any]) -> ExportRequest
         keep_float=manifest["float_sites"],
         task=manifest["task"],
         labels=request.labels,
-        data=request.data,
+        verify_data=request.data,
         verify_tokens=request.verify_tokens,
         gates=request.gates,
     )

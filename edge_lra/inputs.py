@@ -47,7 +47,7 @@ class ExportRequest:
         without: remedies to leave out, of `REMEDIES`.
         data: text for verification, and to calibrate an encoder with (no row serves for both);
             None for the built-in sentences.
-        calibration: text to calibrate with in place of `data`'s.
+        verify_data: text for verification in place of `data`'s.
         verify_tokens: of a language model's text to verify with, at most; None for 512.
         gates: limits by metric, over the defaults.
     """
@@ -66,13 +66,18 @@ class ExportRequest:
     context: int | None = None
     adapter_dtype: str = "fp32"
     data: Path | None = None
-    calibration: Path | None = None
+    verify_data: Path | None = None
     verify_tokens: int | None = None
     name: str | None = None
     sites: str = "adapter"
     gates: Mapping[str, float] = field(default_factory=dict)
     force: bool = False
     verify: bool = True
+
+    @property
+    def proof_data(self) -> Path | None:
+        """The text to verify with; None for the built-in sentences."""
+        return self.verify_data or self.data
 
 
 @dataclass(frozen=True)
@@ -225,7 +230,8 @@ def check_out(request: ExportRequest, base: Path, adapters: Sequence[Adapter]) -
     """
     target = Path(os.path.realpath(request.out))  # resolve() would raise on a loop of links
     sources = [base, *(adapter.path for adapter in adapters)]
-    for source in sources if request.data is None else [*sources, request.data]:
+    texts = [path for path in (request.data, request.verify_data) if path is not None]
+    for source in [*sources, *texts]:
         place = Path(os.path.realpath(source))
         if target == place or target in place.parents:
             raise EdgeError(

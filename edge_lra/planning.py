@@ -57,7 +57,7 @@ def choose_calibration(request: ExportRequest, inputs: Inputs) -> Calibration | 
     if isinstance(inputs.recipe, DecoderRecipe) or not (scheme.smooths or scheme.compensates):
         return None
     longest = max_length(inputs.checkpoint, inputs.config, inputs.recipe, inputs.task)
-    return calibrate_with(inputs.checkpoint, request.calibration or request.data, longest)
+    return calibrate_with(inputs.checkpoint, request.data, longest)
 
 
 def make_scheme(request: ExportRequest) -> Scheme:

@@ -170,7 +170,7 @@ def choose_basis(runner: Runner, inputs: Inputs, request: ExportRequest) -> Basi
     Raises:
         EdgeError: there is text, but no tokenizer.
     """
-    data = request.data
+    data = request.proof_data
     if runner.manifest["tokenizer"] is None:
         if data is not None:
             raise EdgeError(
@@ -179,15 +179,15 @@ def choose_basis(runner: Runner, inputs: Inputs, request: ExportRequest) -> Basi
             )
         length = min(32, runner.manifest["max_length"])
         return Basis(random_ids(inputs, 64, length), "random ids (no tokenizer)")
-    calibrated = runner.manifest.get("calibration") is not None and (
-        request.calibration is None or same_file(request.calibration, data)
-    )
-    return text_basis(runner, data, calibrated)
+    calibrated = runner.manifest.get("calibration") is not None
+    return text_basis(runner, data, calibrated and same_file(request.data, data))
 
 
-def same_file(one: Path, other: Path | None) -> bool:
+def same_file(one: Path | None, other: Path | None) -> bool:
     """Say whether two paths lead to one file."""
-    return other is not None and one.exists() and other.exists() and one.samefile(other)
+    if one is None or other is None:
+        return False
+    return one.exists() and other.exists() and one.samefile(other)
 
 
 def text_basis(runner: Runner, data: Path | None, calibrated: bool = False) -> Basis:

@@ -177,7 +177,7 @@ def run_both(
     """Run the bundle and the float model on some of the texts."""
     runner = Runner.load(bundle, verify="never")
     manifest = runner.manifest
-    basis = choose_basis(runner, inputs, request.data)
+    basis = choose_basis(runner, inputs, request)
     every = list(per_text(basis.tokens))
     texts = [check_inputs(every[place], manifest) for place in spread(len(every))]
     chosen = subject.name if subject.adapters and runner.adapters else None

@@ -17,6 +17,9 @@ from edge_lra.quantize.stored import BlockWeight, Int8Weight
 from edge_lra.weights import Stored
 
 Array = npt.NDArray[Any]
+# Root mean square of integers' distance from their weights, in steps: .29 rounded plainly, .6 where
+# each makes up for others', 40 from another weight.
+STEPS_OFF = 2.0
 FEW = ".outliers"  # ends the name of a feed-forward weight's few rows that are multiplied apart
 
 
@@ -79,9 +82,7 @@ class Site:
             blocks = Blocks(integers, scale.reshape(integers.shape[:2]))
             rounded = blocks.weight(self.weight.bits, exact.shape[1])
         step = np.abs(scale.astype(np.float64)).reshape(len(rounded), -1).max(1)
-        # Half a step, and a whole one where a block cuts its other end.
-        same_shape = rounded.shape == exact.shape
-        if not same_shape or (np.abs(rounded - exact) > 1.01 * step[:, None]).any():
+        if rounded.shape != exact.shape or _steps_off(exact, rounded, step) > STEPS_OFF:
             raise _not_of_this(self.name)
         return Weight(exact, rounded, step, integers)
 
@@ -136,6 +137,11 @@ def _sites(
         yield Site(weight, layer, role, reads, rounding, (integers, scale))
 
 
+def _steps_off(exact: Array, rounded: Array, step: Array) -> float:
+    """Return the root mean square distance of a rounded weight from its float rows, in steps."""
+    return float(np.sqrt(np.mean(((rounded - exact) / np.maximum(step, 1e-30)[:, None]) ** 2)))
+
+
 def _not_of_this(name: str) -> NotCoveredError:
     return NotCoveredError(
         f"errors by layer and source: {name}: found other integers in the bundle than this "
@@ -168,6 +174,7 @@ def _of_floats(x: ir.Value) -> tuple[str, Rounding]:
 # How the activations of an operator that multiplies a rounded weight are rounded.
 PRODUCTS: dict[str, Callable[[ir.Value], tuple[str, Rounding]]] = {
     "MatMulInteger": _of_integers,
+    "MatMulIntegerToFloat": _of_integers,
     "MatMulNBits": _of_floats,
 }
 

@@ -99,7 +99,7 @@ def choose_windows(generator: Generator, inputs: Inputs, request: ExportRequest)
     Raises:
         EdgeError: there is text, but no tokenizer.
     """
-    manifest, data = generator.manifest, request.data
+    manifest, data = generator.manifest, request.proof_data
     if manifest["tokenizer"] is None:
         if data is not None:
             raise EdgeError(

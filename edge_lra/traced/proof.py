@@ -81,7 +81,7 @@ def prove(
         GateError: a gate failed, or an adapter's effect did not survive.
     """
     runner = Runner.load(folder, verify="never")
-    collected = _feeder(runner, traced, request.data)
+    collected = _feeder(runner, traced, request.proof_data)
     reports = []
     for subject in subjects(adapters, weights, request.mode):
         step = partial(progress or _silent, f"verify {subject.name}" if subject.name else "verify")
