@@ -25,6 +25,7 @@ from edge_lra.packing import (
     write_manifest,
 )
 from edge_lra.planning import check_used, make_plan
+from edge_lra.products.write import write_products
 from edge_lra.quantize.schemes import SCHEMES
 from edge_lra.recipe import DecoderRecipe
 from edge_lra.task import Use, read_use
@@ -140,6 +141,7 @@ def write_content(
         "vocabulary_size": inputs.vocabulary_size,
         "decoder": built.decoder and built.decoder | special_tokens(inputs),
         "tokenizer": tokenizer,
+        "products": write_products(folder),
         "fidelity": None,
         "golden": golden_entry([], SCHEMES[request.scheme].kernel_spread),
     }

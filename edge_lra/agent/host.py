@@ -58,18 +58,22 @@ def probe(request: Mapping[str, Any]) -> dict[str, Any]:
     disk_mib = None
     with suppress(OSError):
         disk_mib = shutil.disk_usage(folder).free / 2**20
-    info = _read(ROOT / "proc/cpuinfo")
     return {
         "arch": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
-        "cpu": cpu_name(info, _read(ROOT / "proc/device-tree/model")),
+        "cpu": processor(),
         "cores": _cores(),
-        "features": cpu_features(info),
+        "features": cpu_features(_read(ROOT / "proc/cpuinfo")),
         "ram_mib": ram_mib,
         "free_mib": free_mib,
         "free_disk_mib": disk_mib,
         "versions": _versions(),
     }
+
+
+def processor() -> str:
+    """Return this machine's processor by name."""
+    return cpu_name(_read(ROOT / "proc/cpuinfo"), _read(ROOT / "proc/device-tree/model"))
 
 
 def _read(file: Path) -> str:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from edge_lra.attribution.rounding import Rounding, Sample
 from edge_lra.attribution.saturation import kernel_loss, pair_loss
 from edge_lra.attribution.sites import Site, Weight
-from edge_lra.profile.products import Product
+from edge_lra.products.write import Product
 
 Array = npt.NDArray[Any]
 

@@ -20,7 +20,7 @@ from edge_lra.blas import one_thread
 from edge_lra.inputs import ExportRequest, Inputs, read_inputs
 from edge_lra.pipeline import build
 from edge_lra.planning import make_plan
-from edge_lra.profile.products import read_products
+from edge_lra.products.write import read_products
 from edge_lra.proof import Subject, choose_basis, open_oracle, subjects
 from edge_lra.quantize.survival import Survival
 from edge_lra.recipe import EncoderRecipe

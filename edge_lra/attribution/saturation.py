@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
 
 from edge_lra.probe import open_in_memory
-from edge_lra.profile.products import Product, products_model
+from edge_lra.products.write import IR_VERSION, OPERATOR, OPSET, Product
 from edge_lra.quantize.pairsafe import PAIR_LIMIT
 
 Array = npt.NDArray[Any]
@@ -49,8 +51,17 @@ def kernel_loss(bundle: Path, product: Product, integers: Array, weight: Array) 
         integers: (rows, in) uint8.
         weight: (in, out) int8, the same one.
     """
-    session = open_in_memory(products_model([product]).SerializeToString(), bundle)
-    given = {"x0": integers, "zero_point": np.array(0, np.uint8)}
-    (found,) = session.run(None, given)
+    session = open_in_memory(_model(product).SerializeToString(), bundle)
+    (found,) = session.run(None, {"x": integers})
     # float64 holds every sum exactly, and BLAS is quick.
     return np.asarray(found - integers.astype(np.float64) @ weight.astype(np.float64))
+
+
+def _model(product: Product) -> onnx.ModelProto:
+    """Return one product as a graph; its weight stays where it is."""
+    node = helper.make_node(OPERATOR, ["x", product.name], ["y"])
+    x = helper.make_tensor_value_info("x", TensorProto.UINT8, None)
+    y = helper.make_tensor_value_info("y", TensorProto.INT32, None)
+    graph = helper.make_graph([node], "product", [x], [y], [product.weight])
+    opset = helper.make_opsetid("", OPSET)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)

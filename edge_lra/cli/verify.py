@@ -18,6 +18,7 @@ from edge_lra.errors import EdgeError, GateError
 
 if TYPE_CHECKING:
     from edge_lra.inputs import ExportRequest
+    from edge_lra.products.run import Exactness
 
 
 @click.command()
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 def verify(
     bundle: Path | None, data: Path | None, verify_tokens: int | None, json_to: str | None
 ) -> None:
-    """Hash every file and run the golden cases; with --data, the float model too.
+    """Hash every file, run the int8 products and the golden cases; with --data, the float model.
 
     It then says where the error comes from: by layer, by source, and the worst products.
     """
@@ -42,10 +43,12 @@ def verify(
     from edge_lra.cli.attribution import show_sources
     from edge_lra.cli.fidelity import fidelity_table
     from edge_lra.golden import check_golden
+    from edge_lra.products.run import check_products
 
     path = find_bundle(bundle, Path.cwd())
     manifest = load_manifest(path)
     check_files(path, manifest, "always")
+    products = check_products(path, manifest)
     golden = check_golden(path, manifest)
     fidelity, sources, skipped = None, None, None
     if data:
@@ -54,6 +57,7 @@ def verify(
     document = {
         "schema_version": 1,
         "bundle": str(path),
+        "products": products and products.as_dict(),
         "golden": golden,
         "fidelity": fidelity,
         "sources": sources,
@@ -61,10 +65,24 @@ def verify(
     }
     if write_json(document, json_to):
         click.echo(f"{path}: every file is whole")
+        click.echo(products_line(products, manifest))
         click.echo(golden_line(golden))
         if fidelity:
             Console().print(fidelity_table(fidelity))
             show_sources(sources, skipped, fidelity, Console())
+
+
+def products_line(products: Exactness | None, manifest: dict[str, Any]) -> str:
+    """Return whether the integer products are exact on this processor."""
+    from edge_lra.runner.external import ORT_GRAPH
+
+    if products is None:
+        converted = ORT_GRAPH in manifest["files"]
+        remedy = "verify the bundle it was made from" if converted else "export it again"
+        return f"int8 products: their exact integers are not carried; {remedy}"
+    if not products.count:
+        return "int8 products: none, nothing can saturate"
+    return f"int8 products: {products.count} of {products.count} exact on {products.processor}"
 
 
 def golden_line(golden: dict[str, Any]) -> str:

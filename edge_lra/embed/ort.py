@@ -18,6 +18,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import get_all_opkernel_def
 from edge_lra.agent.layers import read_nodes
 from edge_lra.bundle import MANIFEST, describe_files, load_manifest, seal
 from edge_lra.errors import EdgeError
+from edge_lra.products.run import NAME as PRODUCTS
 from edge_lra.runner.external import GRAPH, ORT_GRAPH, model_path
 
 DATA = f"{GRAPH}.data"
@@ -106,7 +107,7 @@ def convert_bundle(
         shutil.copyfile(earlier.model, folder / ORT_GRAPH)
         shutil.copyfile(earlier.config, config)
     for name in manifest["files"]:
-        if name not in (GRAPH, DATA, GENAI):
+        if name not in (GRAPH, DATA, GENAI, PRODUCTS):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(bundle / name, folder / name)
     operators = read_operators(config)
@@ -114,6 +115,7 @@ def convert_bundle(
         **manifest,
         "hosts": [host for host in manifest.get("hosts", ()) if host in HOSTS],
         "min_onnxruntime": _minimum(bundle, manifest, operators),
+        "products": None,  # their graph reads the data file
         "files": describe_files(folder),
     }
     (folder / MANIFEST).write_bytes(seal(twin))

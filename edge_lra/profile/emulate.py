@@ -9,21 +9,21 @@ label wherever the float model's choice is clearer than that error.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edge_lra.bundle import check_files, load_manifest
 from edge_lra.errors import EdgeError
 from edge_lra.golden import Comparison
+from edge_lra.products.run import Exactness
 from edge_lra.profile.result import Emulation
 from edge_lra.transport.base import Transport
 from edge_lra.transport.qemu import Qemu, host_of
 
-if TYPE_CHECKING:
-    from edge_lra.profile.products import Product
-
+logger = logging.getLogger(__name__)
 # Operators that multiply; the rest of a graph moves or scales numbers.
 PRODUCTS = ("MatMul", "Gemm", "Attention", "Conv")
 NOT_OURS = "not counted: the emulator is the target's"
@@ -39,12 +39,9 @@ def emulate(bundle: str | Path, transport: Qemu) -> Emulation:
     Raises:
         EdgeError: the bundle is damaged or has nothing to compare, or the emulation fails.
     """
-    path = Path(bundle)
-    request, products, exact = _request(path, transport)
-    answer, instructions = transport.run_traced(request)
+    answer, instructions = transport.run_traced(_request(Path(bundle), transport))
     note = NOT_COUNTED.format(emulator=transport.emulator)
-    ran = _Ran(transport.cpu, transport.emulator, instructions, note)
-    return _compare(answer, products, exact, ran)
+    return _compare(answer, _Ran(transport.cpu, transport.emulator, instructions, note))
 
 
 def emulate_there(bundle: str | Path, transport: Transport, cpu: str) -> Emulation:
@@ -58,9 +55,8 @@ def emulate_there(bundle: str | Path, transport: Transport, cpu: str) -> Emulati
     Raises:
         EdgeError: as `emulate`, or the target drops.
     """
-    request, products, exact = _request(Path(bundle), transport)
-    answer = transport.run(request)
-    return _compare(answer, products, exact, _Ran(cpu, transport.target, (), NOT_OURS))
+    answer = transport.run(_request(Path(bundle), transport))
+    return _compare(answer, _Ran(cpu, transport.target, (), NOT_OURS))
 
 
 @dataclass(frozen=True)
@@ -73,38 +69,35 @@ class _Ran:
     note: str
 
 
-def _request(
-    path: Path, transport: Transport
-) -> tuple[dict[str, Any], Sequence[Product], Sequence[str]]:
-    """Return what the agent is asked, the products in it, and the digests they must have."""
-    from edge_lra.profile.products import make_request, read_products  # needs onnx
-
+def _request(path: Path, transport: Transport) -> dict[str, Any]:
+    """Return what the agent is asked; the bundle is there then."""
     manifest = load_manifest(path)
     check_files(path, manifest, "once")
-    products = read_products(path)
+    products = manifest.get("products")
     if not products and not manifest["golden"]["count"]:
         raise EdgeError(
             f"{path}: found no integer product and no golden case, expected something to compare; "
             "export it without --no-verify, or give --estimate"
         )
-    request, exact = make_request(path, products)
-    place = transport.push(path)
-    asked = {"what": "check", "bundles": [place], "threads": 1, "products": request}
-    return asked, products, exact
+    if products is None:
+        logger.warning(
+            "%s: carries no exact integers: only its golden cases are compared; export it again",
+            path,
+        )
+    return {"what": "check", "bundles": [transport.push(path)], "threads": 1}
 
 
-def _compare(
-    answer: Mapping[str, Any], products: Sequence[Product], exact: Sequence[str], ran: _Ran
-) -> Emulation:
+def _compare(answer: Mapping[str, Any], ran: _Ran) -> Emulation:
     golden = Comparison(**answer["golden"])
-    pairs = zip(products, exact, answer["digests"], strict=True)
-    unequal = tuple(product.name for product, true, found in pairs if true != found)
+    found = answer["products"]
+    products = Exactness(**found) if found else Exactness(ran.cpu, 0, ())
+    unequal = tuple(products.unequal)  # JSON has lists
     return Emulation(
         host=host_of(answer["host"]).as_dict(),
         cpu=ran.cpu,
         emulator=ran.emulator,
-        matmuls=len(products),
-        matmuls_equal=len(products) - len(unequal),
+        matmuls=products.count,
+        matmuls_equal=products.count - len(unequal),
         unequal=unequal,
         cases=golden.cases,
         max_abs_error=golden.max_abs_error,

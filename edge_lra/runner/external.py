@@ -39,18 +39,23 @@ class MalformedGraph(ValueError):
     """The bytes are no protobuf, or nest too deep."""
 
 
-def model_path(folder: Path, manifest: Mapping[str, Any]) -> Path:
+def model_path(folder: Path, manifest: Mapping[str, Any], name: str = GRAPH) -> Path:
     """Return the graph that a session opens: model.onnx, or model.ort where it takes its place.
 
+    Args:
+        folder: the bundle's.
+        manifest: its manifest.
+        name: of another ONNX graph of the bundle.
+
     Raises:
-        EdgeError: the manifest lists neither, or the graph reads data that is not the bundle's.
+        EdgeError: the manifest lists no such file, or the graph reads data of other files.
     """
     files = manifest["files"]
-    if GRAPH not in files and ORT_GRAPH in files:
+    if name == GRAPH and GRAPH not in files and ORT_GRAPH in files:
         return folder / ORT_GRAPH
-    if GRAPH not in files:
-        raise EdgeError(f"{folder}: found no {GRAPH} in the manifest's files, expected one")
-    path = folder / GRAPH
+    if name not in files:
+        raise EdgeError(f"{folder}: found no {name} in the manifest's files, expected one")
+    path = folder / name
     try:
         read = sorted(set(locations(path)))
         odd = next((name for name in read if name not in files or name == MEMORY), None)

@@ -15,7 +15,7 @@ from edge_lra.errors import EdgeError
 from edge_lra.runner import tasks
 from edge_lra.runner.adapters import UNSET, AdapterChoice, AdapterStore
 from edge_lra.runner.entries import check_entries
-from edge_lra.runner.external import model_path
+from edge_lra.runner.external import GRAPH, model_path
 from edge_lra.runner.memory import check_load
 from edge_lra.runner.text import TextEncoder, Tokens
 
@@ -345,9 +345,9 @@ def check_graph(
 
 
 def open_session(
-    folder: Path, manifest: Mapping[str, Any], threads: int | None
+    folder: Path, manifest: Mapping[str, Any], threads: int | None, graph: str = GRAPH
 ) -> ort.InferenceSession:
-    """Open a bundle's graph for the CPU.
+    """Open a bundle's graph for the CPU, or another ONNX graph of its files.
 
     Raises:
         EdgeError: the manifest is ill-formed, onnxruntime is too old or cannot open the graph, or
@@ -370,7 +370,7 @@ def open_session(
         options.intra_op_num_threads = threads
     for key, value in (manifest.get("session_options") or {}).items():
         options.add_session_config_entry(key, str(int(value) if value in (True, False) else value))
-    path = str(model_path(folder, manifest))
+    path = str(model_path(folder, manifest, graph))
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's classes share no public base

@@ -23,6 +23,7 @@ from edge_lra.packing import (
     write_manifest,
 )
 from edge_lra.planning import adapter_slots, check_patterns, merged_updates, one_of_each
+from edge_lra.products.write import write_products
 from edge_lra.quantize import SCHEMES
 from edge_lra.task import PROBLEM_TYPES, Use, config_labels, read_pooling
 from edge_lra.traced.model import IMAGES, OUTPUTS, TracedModel
@@ -253,6 +254,7 @@ def write_content(
         "vocabulary_size": traced.vocabulary_size,
         "tokenizer": copy_tokenizer(traced.tensors, folder, adapters),
         "decoder": None,
+        "products": write_products(folder),
         "fidelity": None,
         "golden": golden_entry([], SCHEMES[request.scheme].kernel_spread),
     }

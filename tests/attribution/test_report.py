@@ -42,7 +42,7 @@ def found(asked: ExportRequest) -> Attribution:
 
 def float_texts(request: ExportRequest) -> list[dict[str, np.ndarray]]:
     runner, inputs = Runner.load(request.out), read_inputs(request)
-    return list(per_text(choose_basis(runner, inputs, request.data).tokens))
+    return list(per_text(choose_basis(runner, inputs, request).tokens))
 
 
 @pytest.mark.parametrize("asked", [{}, {"scheme": "int8-weight-only"}], indirect=True)

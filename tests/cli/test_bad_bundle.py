@@ -45,7 +45,7 @@ def flip(path: Path, place: int) -> None:
 @pytest.mark.parametrize("command", ["run", "profile", "verify"])
 def test_one_flipped_byte_names_the_file(bundle: Path, refused: Refused, command: str) -> None:
     files = [path.relative_to(bundle) for path in bundle.rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".onnx", ".data", ".json", ".safetensors"}
+    assert {path.suffix for path in files} == {".onnx", ".data", ".pb", ".json", ".safetensors"}
     for file in files:
         size = (bundle / file).stat().st_size
         for place in (0, size // 2, size - 1):

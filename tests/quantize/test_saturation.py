@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 import edge_lra
 from edge_lra.graph.decoder import build_decoder
 from edge_lra.pipeline import ExportRequest, export
-from edge_lra.profile.products import read_products
+from edge_lra.products.write import read_products
 from edge_lra.runner import Runner
 from tests.graph.decoders import plan_for, random_model, write_graph
 

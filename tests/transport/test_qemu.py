@@ -84,7 +84,7 @@ def test_a_program_that_crashes_says_nothing_about_the_device(sysroot: Sysroot) 
 def test_a_mistake_inside_is_one_line(sysroot: Sysroot, tmp_path: Path) -> None:
     transport = Qemu("cortex-a76", sysroot)
     with pytest.raises(EdgeError, match=r"found no manifest\.json, expected a bundle"):
-        transport.run({"what": "check", "bundles": [str(tmp_path)], "threads": 1, "products": {}})
+        transport.run({"what": "check", "bundles": [str(tmp_path)], "threads": 1})
     transport.clean_up()
 
 

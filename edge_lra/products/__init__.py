@@ -1,0 +1,1 @@
+"""The integer products of a bundle alone, and what each must give to the last bit."""
