@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edge_lra.errors import EdgeError
-from edge_lra.metrics import GATES, LANGUAGE_GATES
+from edge_lra.metrics import GATES, LANGUAGE_GATES, OPTIONAL_GATES
 from edge_lra.profile.limits import LIMITS
 
 CONFIG = "edge-lra.toml"
@@ -74,7 +74,7 @@ def resolve_place(value: str, folder: Path) -> str:
     return value if named and not path.exists() else str(path)
 
 
-def _check_keys(where: str, found: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+def _check_keys(where: str, found: Mapping[str, Any], known: Collection[str]) -> None:
     for key in found:
         if key not in known:
             raise EdgeError(f"{where}: found key {key!r}, expected one of {', '.join(known)}")
@@ -147,7 +147,7 @@ def _adapter_path(where: str, value: Any, folder: Path) -> str:
     return resolve_place(text, folder) if "/" in text or ":" in text else str(folder / text)
 
 
-def _numbers(known: Mapping[str, Any]) -> Callable[[str, Any, Path], dict[str, float]]:
+def _numbers(known: Collection[str]) -> Callable[[str, Any, Path], dict[str, float]]:
     def read(where: str, value: Any, folder: Path) -> dict[str, float]:
         if not isinstance(value, dict):
             raise EdgeError(f"{where}: found {value!r}, expected a table of numbers")
@@ -172,6 +172,6 @@ KEYS: dict[str, Callable[[str, Any, Path], Any]] = {
     "data": _file,
     "verify_tokens": _count,
     "adapter": _adapters,
-    "gates": _numbers(GATES | LANGUAGE_GATES),
+    "gates": _numbers((*GATES, *OPTIONAL_GATES, *LANGUAGE_GATES)),
     "limits": _numbers(LIMITS),
 }

@@ -11,10 +11,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 import onnxruntime
 
-from edge_lra.agent.check import WEIGHTS_FOLDER
 from edge_lra.graph.plan import LAYER_OUTPUT, SHIFT, read_shift
 
 Array = npt.NDArray[Any]
+# Where the weights of a graph that is opened from memory lie.
+WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 

@@ -26,7 +26,8 @@ ARCHITECTURES = {
     "ForCausalLM": "text-generation",
     "LMHeadModel": "text-generation",
 }
-PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+ONE_LABEL = "single_label_classification"
+PROBLEM_TYPES = (ONE_LABEL, "multi_label_classification", "regression")
 POOLING = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_cls_token": "cls",
@@ -131,7 +132,7 @@ def read_use(
     problem = None
     if task == "sequence-classification":
         problem = checkpoint.config.get("problem_type")
-        problem = problem or ("regression" if outputs == 1 else "single_label_classification")
+        problem = problem or ("regression" if outputs == 1 else ONE_LABEL)
         if problem not in PROBLEM_TYPES:
             known = ", ".join(PROBLEM_TYPES)
             raise EdgeError(f"config.json: found problem_type {problem!r}, expected one of {known}")

@@ -12,9 +12,20 @@ import numpy as np
 
 from edge_lra import golden
 from edge_lra.errors import EdgeError, FidelityError
-from edge_lra.metrics import Array, Gate, common, cosines, distributions, gate, independent_labels
+from edge_lra.labelled import compare_accuracy
+from edge_lra.metrics import (
+    OPTIONAL_GATES,
+    Array,
+    Gate,
+    common,
+    cosines,
+    distributions,
+    gate,
+    independent_labels,
+)
 from edge_lra.oracle import Oracle
 from edge_lra.runner import Runner
+from edge_lra.task import ONE_LABEL
 
 Outputs = dict[str, Array]
 EFFECT_ROWS = 16
@@ -27,6 +38,7 @@ class Basis:
     tokens: Mapping[str, Array]
     source: str
     truncated: int = 0  # texts cut at the maximum length
+    labels: tuple[str | None, ...] = ()  # a text's own; None where it has none
 
 
 @dataclass(frozen=True)
@@ -123,14 +135,26 @@ def _stack(outputs: list[Outputs], name: str) -> Array:
 
 
 def compare(
-    evidence: Evidence, task: str, problem_type: str | None, limits: Mapping[str, float]
+    evidence: Evidence,
+    task: str,
+    problem_type: str | None,
+    limits: Mapping[str, float],
+    labels: Sequence[str] | None = None,
 ) -> tuple[dict[str, float], list[Gate]]:
     """Return the metrics a task is judged by, and its gates.
 
+    Args:
+        evidence: what both models answered.
+        task: the bundle's.
+        problem_type: the bundle's.
+        limits: by metric, over the defaults.
+        labels: names of the outputs, where they have names.
+
     Raises:
-        EdgeError: a limit is set on a metric that this task is not judged by.
+        EdgeError: a limit is set on a metric that this task is not judged by or that needs labelled
+            text, or a text's label is unknown.
     """
-    names = gated_metrics(task, problem_type)
+    names = gated_metrics(task, problem_type, limits)
     if odd := sorted(limits.keys() - names):
         raise EdgeError(f"gates: found {odd[0]}, expected one of {', '.join(names)} for {task}")
     if task in ("feature-extraction", "sentence-embedding"):
@@ -149,14 +173,27 @@ def compare(
     if problem_type != "regression":
         rule = independent_labels if problem_type == "multi_label_classification" else distributions
         metrics |= rule(expected, found)
+    if problem_type == ONE_LABEL and labels:
+        basis = evidence.basis
+        metrics |= compare_accuracy(basis.labels, labels, basis.source, expected, found)
+    if missing := [name for name in names if name not in metrics]:
+        raise EdgeError(
+            f"gates: found {missing[0]}, expected text with the model's labels to tell it by; "
+            "give --data with a column 'label'"
+        )
     return metrics, gate(metrics, names, limits)
 
 
-def gated_metrics(task: str, problem_type: str | None) -> tuple[str, ...]:
-    """Return the metrics that have a limit for a task."""
+def gated_metrics(
+    task: str, problem_type: str | None, limits: Mapping[str, float]
+) -> tuple[str, ...]:
+    """Return the metrics that have a limit for a task: by default, or because one is set."""
     if task in ("feature-extraction", "sentence-embedding"):
         return ("cosine_min",)
-    return ("relative_l2",) if problem_type == "regression" else ("kl_mean", "top1_agreement")
+    if problem_type == "regression":
+        return ("relative_l2",)
+    asked = [name for name in OPTIONAL_GATES if name in limits and problem_type == ONE_LABEL]
+    return ("kl_mean", "top1_agreement", *asked)
 
 
 def _compare_spans(evidence: Evidence) -> dict[str, float]:

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 import edge_lra
-from edge_lra.metrics import AT_LEAST, GATES, LANGUAGE_GATES
+from edge_lra.metrics import AT_LEAST, GATES, LANGUAGE_GATES, OPTIONAL_GATES
 from edge_lra.quantize import SCHEMES
 from edge_lra.recipe import TASKS
 from edge_lra.task import POOLING, PROBLEM_TYPES
@@ -83,6 +83,9 @@ def test_choices_are_those_of_the_code() -> None:
 
 def test_the_metrics_of_gates_are_described() -> None:
     report = MANIFEST["$defs"]["report"]["properties"]
-    assert all(name in report["metrics"]["description"] for name in GATES | LANGUAGE_GATES)
+    assert all(
+        name in report["metrics"]["description"]
+        for name in (*GATES, *OPTIONAL_GATES, *LANGUAGE_GATES)
+    )
     limit = report["gates"]["items"]["properties"]["limit"]["description"]
     assert all(name in limit for name in AT_LEAST)

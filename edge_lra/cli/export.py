@@ -226,7 +226,7 @@ def show(bundle: Path, manifest: dict[str, Any]) -> None:
     """Print where the bundle is, how large, and how close to the float model."""
     from rich.console import Console
 
-    from edge_lra.cli.fidelity import fidelity_table
+    from edge_lra.cli.fidelity import fidelity_view
 
     size = sum(entry["size"] for entry in manifest["files"].values()) / 2**20
     console = Console()
@@ -245,6 +245,6 @@ def show(bundle: Path, manifest: dict[str, Any]) -> None:
             highlight=False,
         )
     if manifest["fidelity"]:
-        console.print(fidelity_table(manifest["fidelity"]))
+        console.print(fidelity_view(manifest["fidelity"]))
     else:
         console.print("Not verified against the float model.")

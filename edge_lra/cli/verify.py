@@ -17,7 +17,7 @@ from edge_lra.cli.common import (
 from edge_lra.errors import EdgeError, GateError
 
 if TYPE_CHECKING:
-    from edge_lra.inputs import ExportRequest
+    from edge_lra.inputs import ExportRequest, Progress
     from edge_lra.products.run import Exactness
 
 
@@ -41,7 +41,8 @@ def verify(
 
     from edge_lra.bundle import check_files, load_manifest
     from edge_lra.cli.attribution import show_sources
-    from edge_lra.cli.fidelity import fidelity_table
+    from edge_lra.cli.export import progress_bar
+    from edge_lra.cli.fidelity import fidelity_view
     from edge_lra.golden import check_golden
     from edge_lra.products.run import check_products
 
@@ -53,7 +54,8 @@ def verify(
     fidelity, sources, skipped = None, None, None
     if data:
         request = request_again(path, manifest, data, verify_tokens)
-        fidelity, sources, skipped = hold(path, request, show_failure=json_to != "-")
+        with progress_bar() as progress:
+            fidelity, sources, skipped = hold(path, request, json_to != "-", progress)
     document = {
         "schema_version": 1,
         "bundle": str(path),
@@ -68,7 +70,7 @@ def verify(
         click.echo(products_line(products, manifest))
         click.echo(golden_line(golden))
         if fidelity:
-            Console().print(fidelity_table(fidelity))
+            Console().print(fidelity_view(fidelity))
             show_sources(sources, skipped, fidelity, Console())
 
 
@@ -131,7 +133,7 @@ def request_again(
 
 
 def hold(
-    bundle: Path, request: ExportRequest, show_failure: bool
+    bundle: Path, request: ExportRequest, show_failure: bool, progress: Progress | None
 ) -> tuple[dict[str, Any], dict[str, Any] | None, str | None]:
     """Return the proof, where the error comes from, and why that cannot be said.
 
@@ -139,6 +141,7 @@ def hold(
         bundle: the bundle's folder.
         request: what gives it again.
         show_failure: where a gate fails, print where the error comes from first.
+        progress: is told how far the proof is.
 
     Raises:
         EdgeError: the project names other adapters than the bundle.
@@ -149,7 +152,7 @@ def hold(
     from edge_lra.cli.attribution import show_sources
 
     try:
-        fidelity = prove_again(bundle, request)
+        fidelity = prove_again(bundle, request, progress)
     except GateError:
         if show_failure:
             show_sources(*take_apart(bundle, request), None, Console())
@@ -157,7 +160,9 @@ def hold(
     return fidelity, *take_apart(bundle, request)
 
 
-def prove_again(bundle: Path, request: ExportRequest) -> dict[str, Any]:
+def prove_again(
+    bundle: Path, request: ExportRequest, progress: Progress | None = None
+) -> dict[str, Any]:
     """Hold a bundle against the project's float model on other text.
 
     Raises:
@@ -170,8 +175,8 @@ def prove_again(bundle: Path, request: ExportRequest) -> dict[str, Any]:
     from edge_lra.traced.route import needs_trace
 
     if needs_trace(request):
-        return summary(traced.prove_again(bundle, request))
-    return summary(prove(bundle, read_inputs(request), request, None))
+        return summary(traced.prove_again(bundle, request, progress))
+    return summary(prove(bundle, read_inputs(request), request, progress))
 
 
 def take_apart(bundle: Path, request: ExportRequest) -> tuple[dict[str, Any] | None, str | None]:

@@ -25,7 +25,7 @@ from edge_lra.packing import (
 from edge_lra.planning import adapter_slots, check_patterns, merged_updates, one_of_each
 from edge_lra.products.write import write_products
 from edge_lra.quantize import SCHEMES
-from edge_lra.task import PROBLEM_TYPES, Use, config_labels, read_pooling
+from edge_lra.task import ONE_LABEL, PROBLEM_TYPES, Use, config_labels, read_pooling
 from edge_lra.traced.model import IMAGES, OUTPUTS, TracedModel
 from edge_lra.traced.open import open_model
 from edge_lra.writer import DATA_NAME, write_data, write_model
@@ -206,7 +206,7 @@ def make_use(request: ExportRequest, inputs: Inputs, found: Trace) -> Use:
     problem = None
     if task in ("sequence-classification", IMAGES):
         problem = traced.config.get("problem_type")
-        problem = problem or ("regression" if count == 1 else "single_label_classification")
+        problem = problem or ("regression" if count == 1 else ONE_LABEL)
         if problem not in PROBLEM_TYPES:
             known = ", ".join(PROBLEM_TYPES)
             raise EdgeError(f"config.json: found problem_type {problem!r}, expected one of {known}")

@@ -16,7 +16,14 @@ from edge_lra.graph.signature import name_results
 from edge_lra.inputs import ExportRequest, Progress
 from edge_lra.metrics import Array, Gate, common, cosines, distributions, gate
 from edge_lra.oracle import Oracle, with_adapters
-from edge_lra.proof import Subject, check_survival, readable, subjects, text_basis
+from edge_lra.proof import (
+    Subject,
+    check_survival,
+    output_labels,
+    readable,
+    subjects,
+    text_basis,
+)
 from edge_lra.runner import Runner
 from edge_lra.traced.model import CUSTOM, TracedModel
 from edge_lra.traced.open import open_model
@@ -95,7 +102,9 @@ def prove(
     return reports
 
 
-def prove_again(bundle: Path, request: ExportRequest) -> list[Report]:
+def prove_again(
+    bundle: Path, request: ExportRequest, progress: Progress | None = None
+) -> list[Report]:
     """Hold a finished bundle against the request's model.
 
     Raises:
@@ -104,7 +113,7 @@ def prove_again(bundle: Path, request: ExportRequest) -> list[Report]:
     """
     traced, adapters = open_model(request)
     weights = tuple(request.weights) or (1.0,) * len(adapters)
-    return prove(bundle, traced, adapters, weights, request, None)
+    return prove(bundle, traced, adapters, weights, request, progress)
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -124,7 +133,8 @@ def _judge(
         metrics, gates = compare_outputs(evidence, request.gates)
     else:
         problem = manifest["problem_type"]
-        metrics, gates = compare(evidence, manifest["task"], problem, request.gates)
+        labels = output_labels(manifest, subject.name if runner.adapters else None)
+        metrics, gates = compare(evidence, manifest["task"], problem, request.gates, labels)
     report = Report(subject.name, metrics, gates, evidence)
     check(report.adapter, report.gates, None)
     if subject.adapters:

@@ -12,6 +12,7 @@ from edge_lra.adapters.write import write_peft
 from edge_lra.errors import EdgeError
 from edge_lra.extend import AddRequest, add_adapter
 from edge_lra.inputs import ExportRequest
+from edge_lra.labelled import place_labels
 from edge_lra.pipeline import export
 from edge_lra.runner import Runner
 from edge_lra.texts import Row
@@ -89,12 +90,13 @@ class Accuracy:
 
 def _indices(rows: Sequence[Row], labels: Sequence[str]) -> list[int]:
     """Return each row's label as the place of an output: by name, or as a number."""
-    places = {label: place for place, label in enumerate(labels)}
-    places |= {str(place): place for place in range(len(labels)) if str(place) not in places}
-    for number, row in enumerate(rows, 1):
-        if row.label is None or row.label not in places:
-            raise EdgeError(
-                f"--data: row {number}: found label {row.label!r}, expected one of "
-                f"{', '.join(labels)}; name the outputs in order with --labels"
-            )
-    return [places[row.label] for row in rows if row.label is not None]
+    given = [row.label or None for row in rows]
+    found = place_labels(given, labels, "--data") or [None] * len(rows)
+    places = [place for place in found if place is not None]
+    if len(places) < len(rows):
+        row = found.index(None)
+        raise EdgeError(
+            f"--data: row {row + 1}: found label {given[row]!r}, expected one of "
+            f"{', '.join(labels)}; name the outputs in order with --labels"
+        )
+    return places

@@ -62,7 +62,7 @@ def add(
     if write_json(document, json_to):
         from rich.console import Console
 
-        from edge_lra.cli.fidelity import fidelity_table
+        from edge_lra.cli.fidelity import fidelity_view
 
         console = Console()
         known = ", ".join(manifest["adapters"])
@@ -71,4 +71,4 @@ def add(
             console.print("Not verified against the float model.")
         else:
             reports = manifest["fidelity"]["reports"][-1:]
-            console.print(fidelity_table({"reports": reports}))
+            console.print(fidelity_view({"reports": reports}))
