@@ -38,6 +38,7 @@ class Config:
     labels: tuple[str, ...] | None = None
     quantize: str | None = None
     keep_float: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     device: str | None = None
     devices: Path | None = None
     data: Path | None = None
@@ -167,6 +168,7 @@ KEYS: dict[str, Callable[[str, Any, Path], Any]] = {
     "labels": _texts,
     "quantize": _text,
     "keep_float": _texts,
+    "without": _texts,
     "device": _device,
     "devices": _file,
     "data": _file,

@@ -40,6 +40,12 @@ def _tasks() -> Sequence[str]:
     return TASKS
 
 
+def _remedies() -> Sequence[str]:
+    from edge_lra.quantize.remedies import REMEDIES
+
+    return REMEDIES
+
+
 def _sites() -> Sequence[str]:
     from edge_lra.inputs import SITES
 
@@ -55,6 +61,8 @@ def _dtypes() -> Sequence[str]:
 CONTEXT = "The longest context of a language model; all that it has otherwise."
 ADAPTER_DTYPE = "Of a language model's --factored adapters."
 KEEP_FLOAT = "Linears that stay in float32, such as 'encoder.layer.5.*'. Repeatable."
+WITHOUT = "Leave out a part that an encoder's int8 is made accurate or quick by. Repeatable."
+DATA = "Text to calibrate an encoder with, and other rows of it to verify with."
 QUANTIZE = "The device's unless edge-lra.toml says; int8 without a device."
 MODEL = "Folder, hub id, pypi:package/folder, or your own package.module:factory."
 ADAPTER = "Repeatable; with --merge the weighted changes are summed."
@@ -66,13 +74,14 @@ ADAPTER = "Repeatable; with --merge the weighted changes are summed."
 @click.option("--merge/--factored", default=True, help="Fold the adapter in, or keep factors.")
 @click.option("--quantize", type=TableChoice(_schemes), help=QUANTIZE)
 @click.option("--keep-float", multiple=True, metavar="PATTERN", help=KEEP_FLOAT)
+@click.option("--without", multiple=True, type=TableChoice(_remedies), help=WITHOUT)
 @click.option("--device", metavar="D", help="Where it will run; chooses the scheme.")
 @click.option("--task", type=TableChoice(_tasks), help="What the model is exported for.")
 @click.option("--sites", type=TableChoice(_sites), default="adapter", help="Linears with factors.")
 @click.option("--context", type=click.IntRange(min=1), metavar="TOKENS", help=CONTEXT)
 @click.option("--adapter-dtype", type=TableChoice(_dtypes), default="fp32", help=ADAPTER_DTYPE)
 @click.option("--labels", help="Names of the outputs, separated by commas.")
-@click.option("--data", type=click.Path(path_type=Path), help="Text to verify with.")
+@click.option("--data", type=click.Path(path_type=Path), help=DATA)
 @verify_tokens_option
 @click.option("--out", type=click.Path(path_type=Path), help="The bundle's folder.")
 @click.option("--force", is_flag=True, help="Replace something that is no bundle.")
@@ -159,9 +168,12 @@ def make_request(config: Config, options: dict[str, Any], choice: Choice) -> Exp
         mode="merge" if options["merge"] else "factored",
         scheme=choice.scheme,
         keep_float=options["keep_float"] or config.keep_float,
+        without=options["without"] or config.without,
         device=choice.device.name if choice.device else None,
         task=options["task"] or config.task,
         labels=labels,
+        context=options["context"],
+        adapter_dtype=options["adapter_dtype"],
         data=options["data"] or config.data,
         verify_tokens=options["verify_tokens"] or config.verify_tokens,
         name=config.name,
@@ -237,6 +249,10 @@ def show(bundle: Path, manifest: dict[str, Any]) -> None:
     )
     if manifest["adapter_inputs"]:
         console.print("Factored: it runs in edge-lra's runners only.")
+    calibration = manifest["calibration"]
+    if calibration and calibration["texts"]:
+        count, source = calibration["texts"], calibration["source"]
+        console.print(f"Calibrated with {count} texts, {source}", highlight=False, markup=False)
     survival = (manifest["merged"] or {}).get("delta_survival")
     if survival:
         console.print(

@@ -53,6 +53,7 @@ def export_traced(request: ExportRequest, progress: Progress | None) -> Path:
         GateError: the bundle was not close enough to the module; nothing is written.
     """
     check_options(request)
+    check_idle(request)
     traced, adapters = open_model(request)
     check_out(request, traced.tensors.path, adapters)
     inputs = Inputs(traced, adapters, tuple(request.weights) or (1.0,) * len(adapters))
@@ -95,6 +96,22 @@ def trace_model(traced: TracedModel) -> Trace:
     except EdgeError as error:
         logger.info("%s; it is traced again with its weights loaded", error)
     return trace(with_values(subject, traced))
+
+
+def check_idle(request: ExportRequest) -> None:
+    """Refuse options that only a family with a recipe honours.
+
+    Raises:
+        EdgeError: names the option.
+    """
+    remedy = next(iter(request.without), None)
+    dtype = request.adapter_dtype if request.adapter_dtype != "fp32" else None
+    given = {"context": request.context, "adapter dtype": dtype, "without": remedy}
+    for name, value in given.items():
+        if value is not None:
+            raise EdgeError(
+                f"{name}: found {value} for a model that is traced, expected none; leave it out"
+            )
 
 
 def with_values(subject: Subject, traced: TracedModel) -> Subject:

@@ -151,3 +151,15 @@ def test_a_checkpoint_without_the_tasks_head(refused: Refused, tiny: Path) -> No
     transformers.ElectraModel(config).save_pretrained(tiny / "electra")
     line = refused("export", "--model", "electra", "--task", "sequence-classification")
     assert "found no tensor 'classifier." in line
+
+
+@pytest.mark.parametrize(
+    "option", [("--context", "8"), ("--adapter-dtype", "fp16"), ("--without", "gptq")]
+)
+def test_an_option_of_families_with_a_recipe(
+    write: Callable[..., None], refused: Refused, option: tuple[str, str]
+) -> None:
+    write()
+    name = option[0].removeprefix("--").replace("-", " ")
+    line = refused("export", "--model", "net:build", *option)
+    assert f"{name}: found {option[1]} for a model that is traced" in line
