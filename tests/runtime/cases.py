@@ -18,7 +18,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save
 
-from edge_lra.agent.check import ZERO_POINTS, activations
+from edge_lra.products.run import ZERO_POINTS
+from edge_lra.products.write import common_rows
 from edge_lra.quantize.pairsafe import PAIR_LIMIT
 
 MODEL, TENSORS = "integers.onnx", "integers.safetensors"
@@ -50,7 +51,7 @@ def write_cases(folder: Path) -> None:
         weight = weight_of(width, out)
         constants.append(numpy_helper.from_array(np.ascontiguousarray(weight.T), f"w.{width}"))
         worst = np.stack([weight[0] > 0, weight[-1] > 0]).astype(np.uint8) * 255
-        rows = activations(width, worst)
+        rows = np.concatenate([worst, common_rows(width)])
         for zero in ZERO_POINTS:
             for count in ROWS:
                 index = len(nodes)
