@@ -27,6 +27,7 @@ from edge_lra.quantize.survival import summary
 from edge_lra.recipe import pad_token_id
 from edge_lra.task import Use, config_labels
 from edge_lra.tensor_files import read_config
+from edge_lra.tokenizer_file import open_tokenizer
 
 logger = logging.getLogger(__name__)
 LAYER_ROLES: dict[str, Callable[[Layers], Array]] = {
@@ -179,7 +180,7 @@ def copy_tokenizer(
     file = folder / "tokenizer.json"
     if not file.is_file():
         return None
-    check_tokenizer(file, checkpoint.path / file.name)
+    open_tokenizer(file, checkpoint.path / file.name)
     added = read_config(file).get("added_tokens", [])
     pad_id = pad_token_id(checkpoint.config, 0)
     token = next((t["content"] for t in added if t["id"] == pad_id), "[PAD]")
@@ -189,23 +190,6 @@ def copy_tokenizer(
         "pad_token": token,
         "token_types": all(adapter.task_type != "QUESTION_ANS" for adapter in adapters),
     }
-
-
-def check_tokenizer(file: Path, source: Path) -> None:
-    """Refuse a file that the tokenizers library does not read.
-
-    Raises:
-        EdgeError: names the file it was copied from.
-    """
-    from tokenizers import Tokenizer
-
-    try:
-        Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises bare Exception
-        reason = str(error).splitlines()[0]
-        raise EdgeError(
-            f"{source}: found {reason}, expected a tokenizer; fetch the checkpoint again"
-        ) from None
 
 
 def hosts(built: Built) -> list[str]:

@@ -14,7 +14,7 @@ from edge_lra import golden
 from edge_lra.adapters import Adapter
 from edge_lra.adapters.formats.peft import Layers, Peft
 from edge_lra.adapters.saved import read_saved
-from edge_lra.calibration import split_rows
+from edge_lra.calibration import calibrated_with, split_rows
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError, GateError
 from edge_lra.inputs import ExportRequest, Inputs, Progress, random_ids
@@ -190,15 +190,7 @@ def choose_basis(runner: Runner, inputs: Inputs, request: ExportRequest) -> Basi
             )
         length = min(32, runner.manifest["max_length"])
         return Basis(random_ids(inputs, 64, length), "random ids (no tokenizer)")
-    calibrated = runner.manifest.get("calibration") is not None
-    return text_basis(runner, data, calibrated and same_file(request.data, data))
-
-
-def same_file(one: Path | None, other: Path | None) -> bool:
-    """Say whether two paths lead to one file."""
-    if one is None or other is None:
-        return False
-    return one.exists() and other.exists() and one.samefile(other)
+    return text_basis(runner, data, calibrated_with(runner.manifest, data))
 
 
 def text_basis(runner: Runner, data: Path | None, calibrated: bool = False) -> Basis:

@@ -106,6 +106,7 @@ def request_again(
     Raises:
         EdgeError: the folder has no project.
     """
+    from edge_lra.calibration import calibrated_with
     from edge_lra.config import CONFIG, load_config
     from edge_lra.inputs import ExportRequest
     from edge_lra.quiet import quiet_libraries
@@ -125,7 +126,7 @@ def request_again(
         task=manifest["task"],
         labels=manifest["labels"],
         without=manifest.get("without", []),
-        data=config.data,
+        data=data if calibrated_with(manifest, data) else config.data,
         verify_data=data,
         verify_tokens=verify_tokens or config.verify_tokens,
         gates=config.gates,

@@ -91,7 +91,9 @@ class EncoderBuilder(ModuleWriter):
         remedies, calibration = self.plan.remedies, self.plan.calibration
         span = None
         # Built-in text reaches wider than what a model is used for: ranges of it are too coarse.
-        if remedies.static_scales and calibration is not None and calibration.own:
+        # Adapters that come as inputs move ranges, and which will come is not known.
+        own = calibration is not None and calibration.own and not self.plan.slots
+        if remedies.static_scales and own:
             span = float(reading.low.min()), float(reading.high.max())
         coupling = None
         if remedies.gptq and reading.moment is not None:

@@ -46,8 +46,8 @@ def ask(*arguments: str) -> tuple[int, str]:
 def test_both_commands_measure_every_labelled_row(project: Path) -> None:
     metrics = document(*EXPORT, "--data", project.name, "--out", "b.edge")["manifest"]["fidelity"]
     found = metrics["reports"][0]["metrics"]
-    assert found.keys() >= KEYS and found["labelled_rows"] == 48
-    assert 0 < found["accuracy_float"] < 1 and found["accuracy_resolution"] >= 6.25
+    assert found.keys() >= KEYS and found["labelled_rows"] == 24  # the others calibrate
+    assert 0 < found["accuracy_float"] < 1 and found["accuracy_resolution"] >= 12.5
     again = document("verify", "b.edge", "--data", project.name)["fidelity"]["reports"][0]
     assert again["metrics"] == found
 
