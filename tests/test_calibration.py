@@ -1,0 +1,89 @@
+"""Which texts calibrate, and which verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_lra.bundle import sha256_file
+from edge_lra.calibration import (
+    LONGEST,
+    OWN,
+    TEXTS,
+    TOKENS,
+    calibrate_with,
+    calibrated_with,
+    split_rows,
+)
+from edge_lra.checkpoint import Checkpoint
+from edge_lra.texts import Row, built_in_texts, sentences
+
+
+@pytest.mark.parametrize("count", [1, 2 * OWN - 1, 2 * OWN, 48, 300, 5000])
+def test_no_row_both_calibrates_and_verifies(count: int) -> None:
+    rows = [Row(str(i)) for i in range(count)]
+    verify, calibrate = split_rows(rows, 256)
+    assert not {row.text for row in verify} & {row.text for row in calibrate}
+    assert 0 < len(verify) <= 256 and len(calibrate) <= TEXTS
+    assert len(calibrate) == 0 or len(calibrate) >= OWN
+    assert bool(calibrate) == (count >= 2 * OWN)
+
+
+def test_the_built_in_texts_verify_or_calibrate() -> None:
+    calibrate = sentences("calibration.txt")
+    assert len(calibrate) == TEXTS
+    assert not {row.text for row in calibrate} & {row.text for row in built_in_texts()}
+
+
+def texts(folder: Path, count: int, words: int = 3) -> Path:
+    file = folder / "t.txt"
+    file.write_text("".join(f"{'good film ' * words}{i}\n" for i in range(count)))
+    return file
+
+
+def test_few_texts_are_filled_up_with_built_in_ones(tiny: Path) -> None:
+    data = texts(tiny, 48)
+    found = calibrate_with(Checkpoint(tiny / "model"), data, 40)
+    assert (found.own, found.sha256) == (True, sha256_file(data))
+    assert found.source == "t.txt and built-in text"
+    assert 24 < len(found.texts) <= TEXTS
+    assert found.as_dict()["tokens"] == sum(map(len, found.texts)) <= TOKENS
+
+
+def test_texts_are_cut_and_counted(tiny: Path) -> None:
+    base = Checkpoint(tiny / "model")
+    assert max(map(len, calibrate_with(base, texts(tiny, 300, 500), 40).texts)) == 40
+    long = calibrate_with(base, texts(tiny, 300, 500), 4000)
+    assert max(map(len, long.texts)) == LONGEST and len(long.texts) == TOKENS // LONGEST
+
+
+def test_too_few_texts_of_the_user_do_not_calibrate(tiny: Path) -> None:
+    found = calibrate_with(Checkpoint(tiny / "model"), texts(tiny, 2 * OWN - 1), 40)
+    assert (found.own, found.source) == (False, "built-in text")
+
+
+def test_without_a_tokenizer_ids_are_random(tiny: Path) -> None:
+    (tiny / "model" / "tokenizer.json").unlink()
+    found = calibrate_with(Checkpoint(tiny / "model"), None, 40)
+    assert (found.texts, found.source, found.own) == ((), "random ids", False)
+
+
+def test_a_file_is_known_again_by_its_content(tiny: Path) -> None:
+    data = texts(tiny, 48)
+    manifest = {"calibration": calibrate_with(Checkpoint(tiny / "model"), data, 40).as_dict()}
+    assert calibrated_with(manifest, data)
+    assert not calibrated_with(manifest, None) and not calibrated_with({}, data)
+    data.write_text(data.read_text() + "one more\n")
+    assert not calibrated_with(manifest, data)
+
+
+def test_ids_are_the_tokenizers(tiny: Path) -> None:
+    from tokenizers import Tokenizer
+
+    data = texts(tiny, 2 * OWN)
+    tokenizer = Tokenizer.from_file(str(tiny / "model" / "tokenizer.json"))
+    expected = tokenizer.encode(data.read_text().splitlines()[OWN]).ids
+    found = calibrate_with(Checkpoint(tiny / "model"), data, 40).texts[0]
+    np.testing.assert_array_equal(found, expected)
