@@ -7,39 +7,60 @@ from pathlib import Path
 from typing import Any
 
 import float_model
+import report
 from engines import Engine
+from reviews import training, write
 
 from edge_lra.pipeline import ExportRequest, export
 
-OURS = {  # name: (scheme, mode)
-    "ours int8 merged": ("int8", "merge"),
-    "ours int8 factored": ("int8", "factored"),
-    "ours none (float32)": ("none", "merge"),
+OURS = {  # name: (scheme, mode, calibrated with reviews that the adapter was trained on)
+    "ours int8 merged": ("int8", "merge", True),
+    "ours int8 merged, no data": ("int8", "merge", False),
+    "ours int8 factored": ("int8", "factored", True),
+    "ours int4 merged": ("int4", "merge", True),
+    "ours none (float32)": ("none", "merge", False),
 }
 
+CALIBRATION_ROWS = 256  # half of them calibrate
 
-def build_bundle(folder: Path, scheme: str, mode: str, task: str) -> Path:
+
+def calibration_file(folder: Path) -> Path:
+    """Return a table of training reviews."""
+    file = folder / "reviews.tsv"
+    if not file.is_file():
+        write(file, training()[:CALIBRATION_ROWS])
+    return file
+
+
+def build_bundle(folder: Path, scheme: str, mode: str, calibrated: bool, task: str) -> Path:
     """Export the sample adapter with our own exporter."""
     request = ExportRequest(
-        folder / f"{task}-{scheme}-{mode}.edge",
+        folder / f"{task}-{scheme}-{mode}{'-data' if calibrated else ''}.edge",
         model=float_model.MODEL,
         adapters=[("sentiment", float_model.ADAPTER)],
         mode=mode,
         scheme=scheme,
         task=task,
         labels=float_model.LABELS if task == "sequence-classification" else None,
+        data=calibration_file(folder) if calibrated else None,
         verify=False,  # the benchmark measures the fidelity itself
     )
     return export(request)
 
 
 def our_engines(folder: Path) -> list[Engine]:
-    """Export the hidden states merged, factored and unquantized."""
+    """Export the hidden states in each way, and the classifier.
+
+    The classifier stands among engines that give hidden states: a peer's head comes on top.
+    """
+    kinds = [(name, "edge", "feature-extraction", options) for name, options in OURS.items()]
+    merged = OURS["ours int8 merged"]
+    kinds.append((report.CLASSIFIER, "classifier", "sequence-classification", merged))
     engines = []
-    for name, (scheme, mode) in OURS.items():
-        bundle = build_bundle(folder, scheme, mode, "feature-extraction")
+    for name, kind, task, options in kinds:
+        bundle = build_bundle(folder, *options, task)
         files = [*bundle.glob("model.onnx*"), *bundle.glob("adapters/*")]
-        engines.append(Engine(name, "edge", bundle, tuple(files)))
+        engines.append(Engine(name, kind, bundle, tuple(files)))
     return engines
 
 

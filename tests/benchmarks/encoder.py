@@ -42,6 +42,7 @@ def main(runs: int, loads: int, threads: tuple[int, ...], json_to: Path | None) 
         measure_fidelity(result, listed, classifier, rows)
         measure_accuracy(result, folder, classifier, rows)
     targets = report.speed_targets(result["latencies"]["1"]) if 1 in threads else []
+    targets += report.ragged_targets(result["latencies"])
     targets += report.quality_targets(result)
     result["targets"] = [target.as_dict() for target in targets]
     print(report.target_table(targets))
@@ -94,6 +95,7 @@ def measure_fidelity(
             engines.KINDS[engine.kind](engine.path, 1), texts, expected
         )
         for engine in listed
+        if engine.kind != "classifier"
     }
     print(report.fidelity_table(result["cosines"], len(texts)), flush=True)
 

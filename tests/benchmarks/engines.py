@@ -43,6 +43,14 @@ def open_edge(path: Path, threads: int) -> Run:
     return lambda tokens: runner.run(tokens)["last_hidden_state"]
 
 
+def open_classifier(path: Path, threads: int) -> Run:
+    """Load one of our bundles that gives logits."""
+    from edge_lra.runner import Runner
+
+    runner = Runner.load(path, threads=threads)
+    return lambda tokens: runner.run(tokens)["logits"]
+
+
 def open_onnxruntime(path: Path, threads: int) -> Run:
     """Load a plain ONNX file."""
     import onnxruntime
@@ -82,11 +90,12 @@ def open_openvino(path: Path, threads: int) -> Run:
 
 KINDS: dict[str, Callable[[Path, int], Run]] = {
     "edge": open_edge,
+    "classifier": open_classifier,
     "onnxruntime": open_onnxruntime,
     "ctranslate2": open_ctranslate2,
     "openvino": open_openvino,
 }
-PACKAGES = {"edge": "edge_lra.runner.session"}
+PACKAGES = dict.fromkeys(("edge", "classifier"), "edge_lra.runner.session")
 
 
 def random_tokens(lengths: list[int]) -> Tokens:

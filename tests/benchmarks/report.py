@@ -8,7 +8,9 @@ from typing import Any
 
 Latencies = Mapping[str, Mapping[str, Mapping[str, float]]]  # shape, engine, statistic
 OURS, FACTORED = "ours int8 merged", "ours int8 factored"
+CLASSIFIER, NO_DATA, INT4 = "ours int8 classifier", "ours int8 merged, no data", "ours int4 merged"
 CTRANSLATE2 = "CTranslate2 int8"
+RAGGED = "ragged 8"
 FLOATS = ("ours none (float32)", "ORT fp32 export", "ORT fp32 optimizer")
 
 
@@ -90,29 +92,58 @@ def speed_targets(latencies: Latencies) -> list[Target]:
         found = [latencies[shape][name]["median_ms"] for name in names]
         return min(found) / latencies[shape][OURS]["median_ms"]
 
-    limits: list[tuple[str, Sequence[str], str, float]] = [
-        ("ORT fp32", FLOATS, "1x128", 1.8),
-        ("ORT fp32", FLOATS, "1x16", 2.2),
-    ]
+    peers = [("ORT fp32", FLOATS, 2.1)]
+    limits: list[tuple[str, Sequence[str], str, float]] = []
     if CTRANSLATE2 in latencies["1x128"]:
-        pairs = (("1x128", 1.0), ("1x16", 1.3), ("8x128", 1.25))
+        peers.append((CTRANSLATE2, [CTRANSLATE2], 1.25))
+        pairs = (("1x128", 1.05), ("1x16", 1.4), ("8x128", 1.3))
         limits += [(CTRANSLATE2, [CTRANSLATE2], shape, limit) for shape, limit in pairs]
     targets = [
         Target(f"{label} / {OURS}, {shape}, 1 thread", over_ours(shape, names), limit, True)
         for label, names, shape, limit in limits
     ]
+    classifier = latencies["1x128"][CLASSIFIER]["median_ms"]
+    for label, names, limit in peers:
+        found = min(latencies["1x128"][name]["median_ms"] for name in names) / classifier
+        targets.append(Target(f"{label} / {CLASSIFIER}, 1x128, 1 thread", found, limit, True))
     extra = 100 * (over_ours("1x128", [FACTORED]) - 1)
-    return [*targets, Target("factored over merged, 1x128, %", extra, 5.0, False)]
+    return [*targets, Target("factored over merged, 1x128, %", extra, 2.5, False)]
+
+
+def ragged_targets(latencies: Mapping[str, Latencies]) -> list[Target]:
+    """Return the targets on rows of different lengths, by number of threads."""
+    targets = []
+    for threads, found in latencies.items():
+        times = {name: entry["median_ms"] for name, entry in found[RAGGED].items()}
+        if CTRANSLATE2 in times:
+            ratio = times[CTRANSLATE2] / times[f"{OURS}, row by row"]
+            name = f"{CTRANSLATE2} / {OURS}, {RAGGED}, {threads} thread(s)"
+            targets.append(Target(name, ratio, 1.6, True))
+    return targets
 
 
 def quality_targets(result: Mapping[str, Any]) -> list[Target]:
     """Return the targets on size, fidelity and accuracy."""
-    names = (OURS, FACTORED)
-    return [
+    names, percent = (OURS, FACTORED), result["accuracy_percent"]
+    cosines = {OURS: 0.997, NO_DATA: 0.995, FACTORED: 0.997, INT4: 0.985}
+    loading = result["loading"]
+    targets = [
         *(Target(f"{n}, weights MB", result["weights_mb"][n], 24.0, False) for n in names),
-        *(Target(f"{n}, cosine", result["cosines"][n]["mean_pooled"], 0.990, True) for n in names),
-        *(Target(f"{n}, accuracy %", result["accuracy_percent"][n], 81.5, True) for n in names),
+        Target(f"{INT4}, weights MB", result["weights_mb"][INT4], 17.0, False),
+        *(
+            Target(f"{n}, cosine", result["cosines"][n]["mean_pooled"], limit, True)
+            for n, limit in cosines.items()
+        ),
+        *(
+            Target(f"{n}, points from float", abs(percent[n] - percent["float"]), 0.5, False)
+            for n in names
+        ),
     ]
+    for key, limit in (("load_s", 0.8), ("run_mib", 1.0)):
+        if CTRANSLATE2 in loading:
+            ratio = loading[OURS][key] / loading[CTRANSLATE2][key]
+            targets.append(Target(f"{OURS} / {CTRANSLATE2}, {key}", ratio, limit, False))
+    return targets
 
 
 def target_table(targets: Sequence[Target]) -> str:
