@@ -39,6 +39,7 @@ class Config:
     quantize: str | None = None
     keep_float: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    with_: tuple[str, ...] = ()
     device: str | None = None
     devices: Path | None = None
     data: Path | None = None
@@ -63,7 +64,8 @@ def load_config(folder: Path) -> Config:
         raise EdgeError(f"{file}: found {error}, expected TOML in UTF-8") from None
     _check_keys(str(file), values, KEYS)
     read = {key: KEYS[key](f"{file}: {key}", value, folder) for key, value in values.items()}
-    return Config(folder, adapters=read.pop("adapter", ()), **read)
+    adapters, with_ = read.pop("adapter", ()), read.pop("with", ())
+    return Config(folder, adapters=adapters, with_=with_, **read)
 
 
 def resolve_place(value: str, folder: Path) -> str:
@@ -169,6 +171,7 @@ KEYS: dict[str, Callable[[str, Any, Path], Any]] = {
     "quantize": _text,
     "keep_float": _texts,
     "without": _texts,
+    "with": _texts,
     "device": _device,
     "devices": _file,
     "data": _file,

@@ -51,6 +51,9 @@ class AddRequest:
 def add_adapter(request: AddRequest, progress: Progress | None = None) -> str:
     """Write the adapter into the bundle and prove it against the float model.
 
+    Its factors stay as they were trained, also where the bundle's others were fitted to the base
+    (`--with refit`): the bundle does not keep the moments that fitting takes.
+
     Returns:
         The adapter's name.
 

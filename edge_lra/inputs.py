@@ -45,6 +45,7 @@ class ExportRequest:
         context: positions of a decoder's cache and tables; None for all that the model has.
         adapter_dtype: of a factored decoder's adapters, a key of `ADAPTER_DTYPES`.
         without: remedies to leave out, of `REMEDIES`.
+        with_: remedies to add, of `OPTIONAL`.
         data: text for verification, and to calibrate an encoder with (no row serves for both);
             None for the built-in sentences.
         verify_data: text for verification in place of `data`'s.
@@ -60,6 +61,7 @@ class ExportRequest:
     scheme: str = "int8"
     keep_float: Sequence[str] = ()
     without: Sequence[str] = ()
+    with_: Sequence[str] = ()
     device: str | None = None
     task: str | None = None
     labels: Sequence[str] | None = None
@@ -180,11 +182,12 @@ def check_decoder_options(request: ExportRequest, recipe: Recipe) -> None:
         EdgeError: names the option.
     """
     decoder = isinstance(recipe, DecoderRecipe)
-    if request.without and decoder:
-        raise EdgeError(
-            f"without: found {request.without[0]} for family {recipe.family}, expected none; only "
-            "encoders have remedies that can be left out"
-        )
+    for where, names in (("without", request.without), ("with", request.with_)):
+        if names and decoder:
+            raise EdgeError(
+                f"{where}: found {names[0]} for family {recipe.family}, expected none; only "
+                "encoders have remedies to choose from"
+            )
     if request.verify_tokens is not None and not decoder:
         raise EdgeError(
             f"verify tokens: found {request.verify_tokens} for family {recipe.family}, expected "

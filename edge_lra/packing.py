@@ -130,8 +130,18 @@ def write_adapters(
     inputs: Sequence[AdapterInput],
     labels: Sequence[str] | None,
     fingerprint: str,
+    refits: Mapping[str, dict[str, float]] | None = None,
 ) -> dict[str, Any]:
-    """Write each adapter's tensors; return the manifest's entries."""
+    """Write each adapter's tensors; return the manifest's entries.
+
+    Args:
+        folder: the bundle's.
+        adapters: what to write.
+        inputs: that they fill.
+        labels: of the bundle's outputs.
+        fingerprint: of the base.
+        refits: the entries of adapters that were fitted to the rounded base.
+    """
     entries = {}
     for adapter in adapters:
         file = folder / "adapters" / f"{adapter.name}.safetensors"
@@ -142,6 +152,7 @@ def write_adapters(
             "rank": adapter_rank(adapter),
             "labels": adapter_labels(adapter, inputs, labels),
             "base": fingerprint,
+            "refit": (refits or {}).get(adapter.name),
         }
     return entries
 
@@ -271,6 +282,7 @@ def base_manifest(
         "scheme": request.scheme,
         "float_sites": list(request.keep_float),
         "without": list(request.without),
+        "with": list(request.with_),
         "calibration": None,
         "max_length": use.max_length,
         "pooling": use.pooling,

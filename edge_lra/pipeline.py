@@ -28,6 +28,7 @@ from edge_lra.planning import check_used, make_plan
 from edge_lra.products.write import write_products
 from edge_lra.quantize.schemes import SCHEMES
 from edge_lra.recipe import DecoderRecipe
+from edge_lra.refit import RoundedBase, refit_adapters
 from edge_lra.task import Use, read_use
 from edge_lra.traced.route import needs_trace
 from edge_lra.writer import DATA_NAME, write_data, write_model
@@ -128,7 +129,13 @@ def write_content(
         slots = built.adapter_inputs
         named = request.labels is not None  # then the adapters' own names give way
         given = [replace(a, labels=None) if named else a for a in inputs.adapters]
-        adapters = write_adapters(folder, given, slots, use.labels, fingerprint)
+        refits = {}
+        if built.reads:
+            base = RoundedBase(built.builder.weights, folder / DATA_NAME, layout)
+            fitted = refit_adapters(given, inputs.checkpoint, base, built.reads)
+            given = [item.adapter for item in fitted]
+            refits = {item.adapter.name: item.as_dict() for item in fitted}
+        adapters = write_adapters(folder, given, slots, use.labels, fingerprint, refits)
         write_divisors(folder, slots)
     return manifest | {
         "adapters": adapters,

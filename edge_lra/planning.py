@@ -16,7 +16,7 @@ from edge_lra.graph.factors import Slot
 from edge_lra.graph.plan import Built, Plan
 from edge_lra.inputs import ADAPTER_DTYPES, ExportRequest, Inputs
 from edge_lra.quantize import SCHEMES, Scheme
-from edge_lra.quantize.remedies import remedies_without
+from edge_lra.quantize.remedies import choose_remedies
 from edge_lra.quantize.schemes import KeepFloat
 from edge_lra.quantize.stored import single_weights
 from edge_lra.recipe import DecoderRecipe
@@ -30,6 +30,8 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
         bool(inputs.adapters) or request.sites == "all-linear"
     )
     brought = [brought_tensors(adapter, inputs, factored) for adapter in inputs.adapters]
+    calibration = choose_calibration(request, inputs)
+    check_refit(request, calibration)
     slots = adapter_slots(inputs.adapters) if factored else {}
     if factored and request.sites == "all-linear":
         slots |= {t: replace(slots.get(t, Slot()), low_rank=True) for t in all_linear(inputs)}
@@ -46,8 +48,8 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
         parted={} if factored else {k: v for a in inputs.adapters for k, v in a.ties.items()},
         head_inputs=factored and any(brought),
         adapter_dtype=ADAPTER_DTYPES[request.adapter_dtype],
-        calibration=choose_calibration(request, inputs),
-        remedies=remedies_without(request.without),
+        calibration=calibration,
+        remedies=choose_remedies(request.without, request.with_),
     )
 
 
@@ -58,6 +60,32 @@ def choose_calibration(request: ExportRequest, inputs: Inputs) -> Calibration | 
         return None
     longest = max_length(inputs.checkpoint, inputs.config, inputs.recipe, inputs.task)
     return calibrate_with(inputs.checkpoint, request.data, longest)
+
+
+def check_refit(request: ExportRequest, calibration: Calibration | None) -> None:
+    """Refuse to fit adapters where there are none to fit, or where nothing is known to fit them by.
+
+    Raises:
+        EdgeError: says what is missing.
+    """
+    if "refit" not in request.with_:
+        return
+    if request.mode != "factored" or not request.adapters:
+        raise EdgeError(
+            "with: found refit without factored adapters, expected --factored and an --adapter; "
+            "a merged one has no factors left to fit"
+        )
+    if calibration is None:
+        known = [name for name, scheme in SCHEMES.items() if scheme.smooths or scheme.compensates]
+        raise EdgeError(
+            f"with: found refit for {request.scheme}, which is not calibrated, expected one of "
+            f"{', '.join(known)}"
+        )
+    if not calibration.texts:
+        raise EdgeError(
+            "with: found refit for a checkpoint without tokenizer.json, expected one to calibrate "
+            "with text; add the file, or leave refit out"
+        )
 
 
 def make_scheme(request: ExportRequest) -> Scheme:

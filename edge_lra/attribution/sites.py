@@ -12,7 +12,6 @@ import onnx_ir as ir
 
 from edge_lra.attribution.rounding import Rounding, by_block, by_constant, by_tensor
 from edge_lra.errors import EdgeError
-from edge_lra.quantize.blockwise import Blocks
 from edge_lra.quantize.stored import BlockWeight, Int8Weight
 from edge_lra.weights import Stored
 
@@ -76,11 +75,7 @@ class Site:
         """
         integers, scale = (_read(value) for value in self.stored)
         exact = np.concatenate([rows for _, rows in self.weight.source.chunks()])
-        if isinstance(self.weight, Int8Weight):
-            rounded = integers.T * scale.astype(np.float64)[:, None]
-        else:
-            blocks = Blocks(integers, scale.reshape(integers.shape[:2]))
-            rounded = blocks.weight(self.weight.bits, exact.shape[1])
+        rounded = self.weight.shown(integers, scale)
         step = np.abs(scale.astype(np.float64)).reshape(len(rounded), -1).max(1)
         if rounded.shape != exact.shape or _steps_off(exact, rounded, step) > STEPS_OFF:
             raise _not_of_this(self.name)

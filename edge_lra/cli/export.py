@@ -58,11 +58,18 @@ def _dtypes() -> Sequence[str]:
     return list(ADAPTER_DTYPES)
 
 
+def _optional() -> Sequence[str]:
+    from edge_lra.quantize.remedies import OPTIONAL
+
+    return OPTIONAL
+
+
 CONTEXT = "The longest context of a language model; all that it has otherwise."
 ADAPTER_DTYPE = "Of a language model's --factored adapters."
 KEEP_FLOAT = "Linears that stay in float32, such as 'encoder.layer.5.*'. Repeatable."
 WITHOUT = "Leave out a part that an encoder's int8 is made accurate or quick by. Repeatable."
 DATA = "Text to calibrate an encoder with, and other rows of it to verify with."
+WITH = "Add a part that an encoder does without unless asked. Repeatable."
 QUANTIZE = "The device's unless edge-lra.toml says; int8 without a device."
 MODEL = "Folder, hub id, pypi:package/folder, or your own package.module:factory."
 ADAPTER = "Repeatable; with --merge the weighted changes are summed."
@@ -75,6 +82,7 @@ ADAPTER = "Repeatable; with --merge the weighted changes are summed."
 @click.option("--quantize", type=TableChoice(_schemes), help=QUANTIZE)
 @click.option("--keep-float", multiple=True, metavar="PATTERN", help=KEEP_FLOAT)
 @click.option("--without", multiple=True, type=TableChoice(_remedies), help=WITHOUT)
+@click.option("--with", "with_", multiple=True, type=TableChoice(_optional), help=WITH)
 @click.option("--device", metavar="D", help="Where it will run; chooses the scheme.")
 @click.option("--task", type=TableChoice(_tasks), help="What the model is exported for.")
 @click.option("--sites", type=TableChoice(_sites), default="adapter", help="Linears with factors.")
@@ -169,6 +177,7 @@ def make_request(config: Config, options: dict[str, Any], choice: Choice) -> Exp
         scheme=choice.scheme,
         keep_float=options["keep_float"] or config.keep_float,
         without=options["without"] or config.without,
+        with_=options["with_"] or config.with_,
         device=choice.device.name if choice.device else None,
         task=options["task"] or config.task,
         labels=labels,

@@ -126,6 +126,7 @@ def request_again(
         task=manifest["task"],
         labels=manifest["labels"],
         without=manifest.get("without", []),
+        with_=manifest.get("with", []),
         data=data if calibrated_with(manifest, data) else config.data,
         verify_data=data,
         verify_tokens=verify_tokens or config.verify_tokens,

@@ -14,6 +14,7 @@ from edge_lra.graph.feed_forward import split_feed_forward
 from edge_lra.graph.head import write_outputs
 from edge_lra.graph.modules import MICROSOFT, ModuleWriter, Smoothed
 from edge_lra.graph.plan import LAYER_OUTPUT, SHIFT, Built, Plan, write_shift
+from edge_lra.graph.reads import linear_reads
 from edge_lra.quantize.calibrate import EncoderRun, random_tokens
 from edge_lra.quantize.readings import Couplings, Known, MomentFile, Reading
 from edge_lra.quantize.smooth import COMPENSATED, STRENGTH, norm_divisor, norm_shift
@@ -57,9 +58,8 @@ class EncoderBuilder(ModuleWriter):
             last: no linear of a layer reads it.
         """
         gamma, beta = f"{module}.weight", f"{module}.bias"
-        reading, remedies = self.readings.get(module), self.plan.remedies
-        smooths = self.plan.scheme.smooths and (remedies.smoothing or self.centres)
-        if reading is None or last or not smooths:
+        reading = self.readings.get(module)
+        if reading is None or last or not self.treats:
             parts = [x, self.vector(gamma), self.vector(beta)]
             whole = self.graph.op("LayerNormalization", parts, axis=-1, epsilon=self.epsilon)
             return whole if reading is None or last else self.learn(whole, reading)
@@ -73,6 +73,11 @@ class EncoderBuilder(ModuleWriter):
         moved = shift if self.centres else None
         self.smoothed[str(whole.name)] = Smoothed(value, divisor, moved)
         return whole
+
+    @property
+    def treats(self) -> bool:
+        """Whether norms are centred or divided for what reads them."""
+        return self.plan.scheme.smooths and (self.plan.remedies.smoothing or self.centres)
 
     def treatment(self, reading: Reading) -> tuple[Array, Array]:
         """Return what a norm's channels are shifted by and divided by, (hidden,) each."""
@@ -272,6 +277,7 @@ class EncoderBuilder(ModuleWriter):
             tuple((name, tokens) for name in names),
             tuple((name, tuple(shape)) for name, _, shape in outputs),
             tuple(self.factors.inputs),
+            reads=linear_reads(self) if self.plan.remedies.refit else {},
         )
 
     def rename(self, x: ir.Value, name: str) -> None:

@@ -15,6 +15,7 @@ from edge_lra.calibration import Calibration
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.graph.builder import GraphBuilder
 from edge_lra.graph.factors import AdapterInput, Slot
+from edge_lra.quantize.readings import Read
 from edge_lra.quantize.remedies import Remedies
 from edge_lra.quantize.schemes import Scheme
 from edge_lra.recipe import Recipe
@@ -70,6 +71,8 @@ class Built:
         decoder: the manifest's entry of a decoder; None for other models.
         min_onnxruntime: the oldest release whose operators compute what the graph means; the
             scheme may need a newer one.
+        reads: what linears read, by the checkpoint's names of their weights; only where adapters
+            are to be fitted to the rounded base.
     """
 
     model: ir.Model
@@ -79,6 +82,7 @@ class Built:
     adapter_inputs: tuple[AdapterInput, ...]
     decoder: dict[str, Any] | None = None
     min_onnxruntime: str = "1.20.0"
+    reads: Mapping[str, Read] = field(default_factory=dict)
 
 
 def write_shift(shift: Array) -> str:

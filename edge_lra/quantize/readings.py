@@ -52,6 +52,19 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Read:
+    """What a linear reads, as adapters beside it do: neither centred nor divided.
+
+    Attributes:
+        reading: of the value.
+        shift: (width,) what is taken off it before it is rounded; None for nothing.
+    """
+
+    reading: Reading
+    shift: Array | None = None
+
+
+@dataclass(frozen=True)
 class Known:
     """What a product may know of the value it reads.
 

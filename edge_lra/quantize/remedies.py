@@ -1,8 +1,8 @@
-"""What makes up for the error of integers, or takes less time: each can be left out by its name."""
+"""What makes up for the error of integers, or takes less time: each by its name, on or off."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from edge_lra.errors import EdgeError
@@ -19,6 +19,8 @@ class Remedies:
         static_scales: activations are rounded by the ranges found in text, not by each batch's.
         gptq: weights are rounded for the least error of their outputs.
         tanh_gelu: the tanh form of Gelu, where what reads it is rounded to 8 bits.
+        refit: factored adapters are fitted to the rounded base. Off unless asked for: it ties an
+            adapter's file to the base, and gains little where weights are rounded by GPTQ.
     """
 
     smoothing: bool = True
@@ -27,18 +29,29 @@ class Remedies:
     static_scales: bool = True
     gptq: bool = True
     tanh_gelu: bool = True
+    refit: bool = False
 
 
-REMEDIES = tuple(field.name.replace("_", "-") for field in fields(Remedies))
+def _names(usual: bool) -> tuple[str, ...]:
+    return tuple(
+        field.name.replace("_", "-") for field in fields(Remedies) if field.default is usual
+    )
 
 
-def remedies_without(names: Iterable[str]) -> Remedies:
-    """Return all remedies but those named.
+REMEDIES = _names(usual=True)  # that can be left out
+OPTIONAL = _names(usual=False)  # that can be asked for
+
+
+def choose_remedies(without: Sequence[str] = (), with_: Sequence[str] = ()) -> Remedies:
+    """Return the usual remedies, less those of `without` and with those of `with_`.
 
     Raises:
-        EdgeError: a name is none of `REMEDIES`.
+        EdgeError: a name to leave out is none of `REMEDIES`, or one to add none of `OPTIONAL`.
     """
-    for name in names:
-        if name not in REMEDIES:
-            raise EdgeError(f"without: found {name!r}, expected one of {', '.join(REMEDIES)}")
-    return Remedies(**{name.replace("-", "_"): False for name in names})
+    chosen: dict[str, bool] = {}
+    for where, names, known in (("without", without, REMEDIES), ("with", with_, OPTIONAL)):
+        for name in names:
+            if name not in known:
+                raise EdgeError(f"{where}: found {name!r}, expected one of {', '.join(known)}")
+            chosen[name.replace("-", "_")] = known is OPTIONAL
+    return Remedies(**chosen)

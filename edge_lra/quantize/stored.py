@@ -39,6 +39,11 @@ class Int8Weight:
             f"{self.name}.scale", scale, "float32"
         )
 
+    def shown(self, integers: Array, scale: Array) -> Array:
+        """Return the weight that both tensors stand for as they are stored, (out, in) float64."""
+        values = integers.T if self.transpose else integers
+        return np.asarray(values * scale.astype(np.float64).reshape(-1, 1))
+
     def pieces(self) -> Iterator[tuple[str, int, Array]]:
         """Yield embedding rows as they come; a linear's integers whole, turned to (in, out)."""
         values, scale = self.specs
@@ -89,6 +94,11 @@ class BlockWeight:
         return Spec(f"{self.name}.int{self.bits}", packed, "uint8"), Spec(
             f"{self.name}.scale", (rows * blocks,), "float32"
         )
+
+    def shown(self, integers: Array, scale: Array) -> Array:
+        """Return the weight that both tensors stand for as they are stored, (out, in) float64."""
+        blocks = Blocks(integers, scale.reshape(integers.shape[:2]))
+        return blocks.weight(self.bits, self.source.shape[1])
 
     def pieces(self) -> Iterator[tuple[str, int, Array]]:
         """Yield both tensors' rows as they come."""

@@ -104,9 +104,14 @@ def check_idle(request: ExportRequest) -> None:
     Raises:
         EdgeError: names the option.
     """
-    remedy = next(iter(request.without), None)
+    left_out, added = (next(iter(names), None) for names in (request.without, request.with_))
     dtype = request.adapter_dtype if request.adapter_dtype != "fp32" else None
-    given = {"context": request.context, "adapter dtype": dtype, "without": remedy}
+    given = {
+        "context": request.context,
+        "adapter dtype": dtype,
+        "without": left_out,
+        "with": added,
+    }
     for name, value in given.items():
         if value is not None:
             raise EdgeError(

@@ -154,7 +154,13 @@ def test_a_checkpoint_without_the_tasks_head(refused: Refused, tiny: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "option", [("--context", "8"), ("--adapter-dtype", "fp16"), ("--without", "gptq")]
+    "option",
+    [
+        ("--context", "8"),
+        ("--adapter-dtype", "fp16"),
+        ("--without", "gptq"),
+        ("--with", "refit"),
+    ],
 )
 def test_an_option_of_families_with_a_recipe(
     write: Callable[..., None], refused: Refused, option: tuple[str, str]

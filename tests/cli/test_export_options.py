@@ -61,6 +61,20 @@ def test_a_remedy_that_is_not_there_is_told(tiny: Path) -> None:
     assert result.exit_code == 2 and "static-scales" in result.stderr
 
 
+@pytest.mark.parametrize("given", ["option", "file"])
+def test_a_remedy_can_be_asked_for(tiny: Path, given: str) -> None:
+    if given == "file":
+        Path("edge-lra.toml").write_text('with = ["refit"]\n')
+    found = manifest("--factored", *(("--with", "refit") if given == "option" else ()))
+    assert found["with"] == ["refit"]
+    assert found["adapters"]["adapter"]["refit"]  # type: ignore[index]
+
+
+def test_only_what_is_off_can_be_asked_for(tiny: Path) -> None:
+    result = CliRunner().invoke(main, [*BASE, "--with", "gptq"])
+    assert result.exit_code == 2 and "'gptq' is not one of refit." in result.stderr
+
+
 def test_a_projects_file_can_leave_a_remedy_out(tiny: Path) -> None:
     Path("edge-lra.toml").write_text('without = ["tanh-gelu"]\n')
     assert manifest()["without"] == ["tanh-gelu"]
