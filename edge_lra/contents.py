@@ -74,6 +74,7 @@ def describe_bundle(path: Path) -> dict[str, Any]:
         **{key: manifest[key] for key in BUNDLE_KEYS},
         "hosts": manifest["hosts"],
         "min_onnxruntime": manifest["min_onnxruntime"],
+        "prepacked": manifest.get("prepacked"),
         "inputs": manifest["inputs"],
         "outputs": manifest["outputs"],
         "adapters": {n: {"rank": a["rank"], "labels": a["labels"]} for n, a in adapters},

@@ -305,6 +305,7 @@ def base_manifest(
         ],
         "min_onnxruntime": newer(built.min_onnxruntime, oldest),
         "session_options": {},
+        "prepacked": None,
         "hosts": hosts(built),
         "versions": {"edge_lra": edge_lra.__version__},
     }

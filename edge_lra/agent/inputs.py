@@ -13,6 +13,7 @@ import onnxruntime
 from edge_lra.agent.adapter import pick_adapter
 from edge_lra.bundle import load_manifest
 from edge_lra.errors import EdgeError
+from edge_lra.runner import opening
 from edge_lra.runner.adapters import AdapterStore
 from edge_lra.runner.external import model_path
 from edge_lra.runner.session import decoder_feeds
@@ -91,14 +92,7 @@ def all_inputs(folder: Path, shape: Shape, adapter: str | None) -> Arrays:
 
 def session_options(folder: Path, threads: int) -> Any:
     """Return onnxruntime's options as the runner sets them for this bundle."""
-    onnxruntime.disable_telemetry_events()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.inter_op_num_threads = 1
-    options.intra_op_num_threads = threads
-    for key, value in (load_manifest(folder).get("session_options") or {}).items():
-        options.add_session_config_entry(key, str(int(value) if value in (True, False) else value))
-    return options
+    return opening.session_options(load_manifest(folder), threads)
 
 
 def open_session(folder: Path, options: Any) -> Any:

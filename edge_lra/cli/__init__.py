@@ -12,6 +12,7 @@ from edge_lra.cli.embed import embed
 from edge_lra.cli.export import export
 from edge_lra.cli.generate import generate
 from edge_lra.cli.inspect import inspect
+from edge_lra.cli.prepack import prepack
 from edge_lra.cli.profile import profile
 from edge_lra.cli.run import run
 from edge_lra.cli.sample import sample
@@ -34,6 +35,7 @@ for command in (
     profile,
     verify,
     inspect,
+    prepack,
     devices,
     embed,
     adapter,

@@ -79,8 +79,8 @@ def products_line(products: Exactness | None, manifest: dict[str, Any]) -> str:
     from edge_lra.runner.external import ORT_GRAPH
 
     if products is None:
-        converted = ORT_GRAPH in manifest["files"]
-        remedy = "verify the bundle it was made from" if converted else "export it again"
+        twin = ORT_GRAPH in manifest["files"] or manifest.get("prepacked")
+        remedy = "verify the bundle it was made from" if twin else "export it again"
         return f"int8 products: their exact integers are not carried; {remedy}"
     if not products.count:
         return "int8 products: none, nothing can saturate"

@@ -116,6 +116,7 @@ def convert_bundle(
         "hosts": [host for host in manifest.get("hosts", ()) if host in HOSTS],
         "min_onnxruntime": _minimum(bundle, manifest, operators),
         "products": None,  # their graph reads the data file
+        "prepacked": None,  # the format has no place for packed weights
         "files": describe_files(folder),
     }
     (folder / MANIFEST).write_bytes(seal(twin))

@@ -12,6 +12,7 @@ from edge_lra.errors import EdgeError
 # 1.32: 1.02, 1.08, 1.28, 1.36. MatMulNBits keeps a repacked copy and its scales.
 FACTORS = {"none": 1.05, "int8": 1.1, "int8-weight-only": 1.3, "int4": 1.4}
 WORST = 1.4
+PREPACKED = 1.05  # the copies are in the file; all of it is never resident (0.67)
 PROCESS_BYTES = 64 << 20  # Python with onnxruntime, before a session
 SMALL = 256 << 20  # what any machine has: psutil is not asked, nor imported
 GIB = 2**30
@@ -35,8 +36,9 @@ def weights_bytes(manifest: Mapping[str, Any]) -> int:
 
 def session_bytes(manifest: Mapping[str, Any]) -> int:
     """Return what a process with a bundle's session takes at its peak."""
+    factor = FACTORS.get(manifest.get("scheme", ""), WORST)
     return PROCESS_BYTES + int(
-        weights_bytes(manifest) * FACTORS.get(manifest.get("scheme", ""), WORST)
+        weights_bytes(manifest) * (PREPACKED if manifest.get("prepacked") else factor)
     )
 
 

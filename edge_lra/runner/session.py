@@ -17,6 +17,7 @@ from edge_lra.runner.adapters import UNSET, AdapterChoice, AdapterStore
 from edge_lra.runner.entries import check_entries
 from edge_lra.runner.external import GRAPH, model_path
 from edge_lra.runner.memory import check_load
+from edge_lra.runner.opening import session_options
 from edge_lra.runner.text import TextEncoder, Tokens
 
 
@@ -362,14 +363,7 @@ def open_session(
         )
     if threads is not None and threads < 1:
         raise EdgeError(f"threads: found {threads}, expected at least 1")
-    ort.disable_telemetry_events()
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.inter_op_num_threads = 1
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    for key, value in (manifest.get("session_options") or {}).items():
-        options.add_session_config_entry(key, str(int(value) if value in (True, False) else value))
+    options = session_options(manifest, threads)
     path = str(model_path(folder, manifest, graph))
     try:
         return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -23,7 +23,7 @@ from edge_lra.transport.sysroot import EMULATOR, Sysroot, find_sysroot
 from edge_lra.transport.translated import read_instructions
 
 # What the agent may be asked: everything else there would be a time or a size in memory.
-ANSWERED = ("probe", "check")
+ANSWERED = ("probe", "check", "prepack")
 TIMEOUT_S = 3600.0
 
 

@@ -24,6 +24,8 @@ def manifest(scheme: str = "int8", **changes: Any) -> dict[str, Any]:
 def test_memory_is_the_weights_by_the_scheme_and_the_cache() -> None:
     assert session_bytes(manifest("int8")) == PROCESS_BYTES + int(7 * GIB * 1.1)
     assert session_bytes(manifest("int8-weight-only")) > session_bytes(manifest("int8"))
+    packed = manifest("int8-weight-only", prepacked={"onnxruntime": "1.32.0"})
+    assert session_bytes(packed) == PROCESS_BYTES + int(7 * GIB * 1.05)  # copies are in the file
     assert cache_bytes(DECODER, tokens=4096, rows=2) == 64 * 2 * 32 * 4096 * 128 * 4
 
 

@@ -48,7 +48,9 @@ def test_an_emulator_keeps_no_time() -> None:
 
 @pytest.mark.parametrize("what", ["measure", "cold", "operators", "sweep", "unpacked"])
 def test_a_request_for_a_time_is_refused(sysroot: Sysroot, what: str) -> None:
-    with pytest.raises(EdgeError, match=f"was asked for '{what}', expected one of probe, check"):
+    with pytest.raises(
+        EdgeError, match=f"was asked for '{what}', expected one of probe, check, prepack"
+    ):
         Qemu("cortex-a53", sysroot).run({"what": what, "bundles": ["x"]})
 
 

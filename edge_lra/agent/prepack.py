@@ -1,0 +1,45 @@
+"""Answer "prepack": write a bundle's graph as a session on this processor has it.
+
+Request: bundles (one), and out, a folder to write in. Answer: host (transport.Host), and the
+release of onnxruntime whose kernels packed the weights.
+
+onnxruntime optimizes the graph and stores, beside each weight that a kernel reads in an order of
+its own, that copy too. At load it still packs each weight, but lets go of its copy when the stored
+one is equal, and uses that from the mapped file. A copy for another processor or release is not
+equal and is never used, so a wrong one costs nothing but its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+
+from edge_lra.agent.host import probe
+from edge_lra.agent.inputs import open_session, session_options
+from edge_lra.runner.external import GRAPH
+
+DATA = f"{GRAPH}.data"
+SAVING = {
+    "session.optimized_model_external_initializers_file_name": DATA,
+    "session.save_external_prepacked_constant_initializers": "1",
+}
+
+
+def prepack(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Write model.onnx and model.onnx.data.
+
+    Raises:
+        EdgeError: onnxruntime cannot open the graph, or write.
+    """
+    (folder,) = (Path(place) for place in request["bundles"])
+    out = Path(request["out"])
+    out.mkdir(parents=True, exist_ok=True)
+    options = session_options(folder, threads=1)
+    options.optimized_model_filepath = str(out / GRAPH)
+    for key, value in SAVING.items():
+        options.add_session_config_entry(key, value)
+    open_session(folder, options)
+    return {"host": probe({"folder": str(out)}), "onnxruntime": onnxruntime.__version__}
