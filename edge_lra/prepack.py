@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_lra.agent.prepack import DATA
 from edge_lra.bundle import MANIFEST, check_files, describe_files, load_manifest, seal, staged
 from edge_lra.device import HOST, Device
 from edge_lra.errors import EdgeError
 from edge_lra.golden import check_golden
 from edge_lra.products.run import NAME as PRODUCTS
 from edge_lra.profile.study import is_here
-from edge_lra.runner.external import GRAPH
+from edge_lra.runner.external import DATA, GRAPH
 from edge_lra.runner.memory import weights_bytes
 from edge_lra.transport import Local, Progress, Qemu, Transport, open_target, require_arch
 

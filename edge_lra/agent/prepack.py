@@ -5,8 +5,8 @@ release of onnxruntime whose kernels packed the weights.
 
 onnxruntime optimizes the graph and stores, beside each weight that a kernel reads in an order of
 its own, that copy too. At load it still packs each weight, but lets go of its copy when the stored
-one is equal, and uses that from the mapped file. A copy for another processor or release is not
-equal and is never used, so a wrong one costs nothing but its bytes.
+one is equal, and uses that from the mapped file. A copy is found by a digest of its bytes: one for
+another processor or release has another and is never used, so it costs nothing but its bytes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ import onnxruntime
 
 from edge_lra.agent.host import probe
 from edge_lra.agent.inputs import open_session, session_options
-from edge_lra.runner.external import GRAPH
+from edge_lra.runner.external import DATA, GRAPH
 
-DATA = f"{GRAPH}.data"
 SAVING = {
     "session.optimized_model_external_initializers_file_name": DATA,
     "session.save_external_prepacked_constant_initializers": "1",

@@ -19,9 +19,8 @@ from edge_lra.agent.layers import read_nodes
 from edge_lra.bundle import MANIFEST, describe_files, load_manifest, seal
 from edge_lra.errors import EdgeError
 from edge_lra.products.run import NAME as PRODUCTS
-from edge_lra.runner.external import GRAPH, ORT_GRAPH, model_path
+from edge_lra.runner.external import DATA, GRAPH, ORT_GRAPH, model_path
 
-DATA = f"{GRAPH}.data"
 GENAI = "genai_config.json"  # names model.onnx; onnxruntime-genai reads no other format
 HOSTS = ("edge-lra", "onnxruntime")  # of a bundle's, those that read the format
 LARGEST = 2**31 - 2**20  # bytes: the format counts in 32 bits

@@ -17,6 +17,7 @@ from typing import Any
 from edge_lra.errors import EdgeError
 
 GRAPH = "model.onnx"
+DATA = f"{GRAPH}.data"  # its weights
 ORT_GRAPH = "model.ort"  # onnxruntime's own format: all data inside
 DEPTH = 64  # messages in each other: 20 graphs deep; protobuf's own limit is 100
 KEY = b"location"

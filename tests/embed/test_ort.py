@@ -16,6 +16,7 @@ from edge_lra.embed import Embedded, EmbedRequest, embed
 from edge_lra.embed.ort import FUSED, LARGEST, read_operators
 from edge_lra.errors import EdgeError, GateError
 from edge_lra.golden import check_golden
+from edge_lra.prepack import prepack
 from edge_lra.runner import Runner
 from tests.cli.documents import validator
 from tests.oldest import run_in
@@ -112,6 +113,21 @@ def test_a_split_bundle_is_converted_too(made_factored: Path, app: Path, tmp_pat
     Runner.load(tmp_path / "laid", verify="always").run(INPUTS)
     again = embed(EmbedRequest(made_factored, "cpp", app, split=True, ort=True))
     assert again.base == "same"  # onnxruntime itself writes other bytes every time
+
+
+def test_a_packed_bundle_is_converted_without_its_copies(
+    made_merged: Path, app: Path, tmp_path: Path
+) -> None:
+    packed = prepack(made_merged, tmp_path / "packed.edge").folder
+    folder = app / converted(packed, app).bundle
+    assert load_manifest(packed)["prepacked"] and load_manifest(folder)["prepacked"] is None
+    assert folder.joinpath("model.ort").stat().st_size < file_bytes(packed)
+    expected, found = (Runner.load(one, threads=1).run(INPUTS) for one in (made_merged, folder))
+    assert np.array_equal(found["logits"], expected["logits"])
+
+
+def file_bytes(bundle: Path) -> int:
+    return sum(file.stat().st_size for file in bundle.glob("model.onnx*"))
 
 
 def test_it_is_not_converted_twice(pair: Pair, tmp_path: Path) -> None:
