@@ -12,6 +12,7 @@ from engines import Engine
 from reviews import training, write
 
 from edge_lra.pipeline import ExportRequest, export
+from edge_lra.prepack import prepack
 
 OURS = {  # name: (scheme, mode, calibrated with reviews that the adapter was trained on)
     "ours int8 merged": ("int8", "merge", True),
@@ -49,19 +50,22 @@ def build_bundle(folder: Path, scheme: str, mode: str, calibrated: bool, task: s
 
 
 def our_engines(folder: Path) -> list[Engine]:
-    """Export the hidden states in each way, and the classifier.
+    """Export the hidden states in each way, and the classifier; pack the first for this machine.
 
     The classifier stands among engines that give hidden states: a peer's head comes on top.
     """
-    kinds = [(name, "edge", "feature-extraction", options) for name, options in OURS.items()]
-    merged = OURS["ours int8 merged"]
-    kinds.append((report.CLASSIFIER, "classifier", "sequence-classification", merged))
-    engines = []
-    for name, kind, task, options in kinds:
-        bundle = build_bundle(folder, *options, task)
-        files = [*bundle.glob("model.onnx*"), *bundle.glob("adapters/*")]
-        engines.append(Engine(name, kind, bundle, tuple(files)))
-    return engines
+    made = [
+        (name, "edge", build_bundle(folder, *o, "feature-extraction")) for name, o in OURS.items()
+    ]
+    classifier = build_bundle(folder, *OURS[report.OURS], "sequence-classification")
+    packed = prepack(made[0][2]).folder
+    made += [(report.CLASSIFIER, "classifier", classifier), (report.PREPACKED, "edge", packed)]
+    return [_our_engine(*item) for item in made]
+
+
+def _our_engine(name: str, kind: str, bundle: Path) -> Engine:
+    files = [*bundle.glob("model.onnx*"), *bundle.glob("adapters/*")]
+    return Engine(name, kind, bundle, tuple(files))
 
 
 def build_onnx(encoder: Any, folder: Path) -> dict[str, Path]:

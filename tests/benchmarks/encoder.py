@@ -43,6 +43,7 @@ def main(runs: int, loads: int, threads: tuple[int, ...], json_to: Path | None) 
         measure_accuracy(result, folder, classifier, rows)
     targets = report.speed_targets(result["latencies"]["1"]) if 1 in threads else []
     targets += report.ragged_targets(result["latencies"])
+    targets += report.loading_targets(result["loading"])
     targets += report.quality_targets(result)
     result["targets"] = [target.as_dict() for target in targets]
     print(report.target_table(targets))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_lra.agent.memory import rss_mib
+from edge_lra.agent.memory import rss_mib, split
 
 Tokens = dict[str, np.ndarray]
 Run = Callable[[Tokens], np.ndarray]
@@ -111,18 +111,28 @@ def random_tokens(lengths: list[int]) -> Tokens:
 
 
 def measure_load(kind: str, path: Path) -> dict[str, Any]:
-    """Return seconds to load and memory above the imports, after loading and after one run."""
+    """Return seconds to load and memory above the imports, after loading and after one run.
+
+    `anonymous_mib` is what no file backs of the latter; NaN where the system does not tell.
+    """
     from importlib import import_module
 
     tokens = random_tokens([128])
     import_module(PACKAGES.get(kind, kind))
-    imports_mib = rss_mib()
+    imports_mib, before = rss_mib(), split()
     start = time.perf_counter()
     run = KINDS[kind](path, 1)
     load_s = time.perf_counter() - start
     loaded_mib = rss_mib() - imports_mib
     run(tokens)
-    return {"load_s": load_s, "loaded_mib": loaded_mib, "run_mib": rss_mib() - imports_mib}
+    after = split()
+    own = after.anonymous_mib - before.anonymous_mib if after and before else float("nan")
+    return {
+        "load_s": load_s,
+        "loaded_mib": loaded_mib,
+        "run_mib": rss_mib() - imports_mib,
+        "anonymous_mib": own,
+    }
 
 
 if __name__ == "__main__":
