@@ -136,6 +136,7 @@ def _entry(answer: Mapping[str, Any], device: str) -> dict[str, Any]:
         "processor": host["cpu"],
         "arch": host["arch"],
         "onnxruntime": answer["onnxruntime"],
+        "optimized": answer["optimized"],
     }
 
 

@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from edge_lra.agent import prepack as agent
 from edge_lra.bundle import check_files, describe_files, load_manifest, seal
 from edge_lra.device import load_device
 from edge_lra.errors import EdgeError, GateError
@@ -81,7 +82,7 @@ def test_the_manifest_says_what_it_was_packed_for(source: Path, packed: Path) ->
     changed = {key for key in before if before[key] != manifest[key]}
     assert changed == {"sha256", "files", "prepacked", "min_onnxruntime", "products"}
     entry, release = manifest["prepacked"], onnxruntime.__version__
-    assert (entry["device"], entry["onnxruntime"]) == ("host", release)
+    assert (entry["device"], entry["onnxruntime"], entry["optimized"]) == ("host", release, True)
     assert manifest["min_onnxruntime"] == release
     assert "products.pb" in before["files"] and "products.pb" not in manifest["files"]
 
@@ -108,6 +109,30 @@ def test_only_the_release_that_optimized_it_leaves_it_at_that(source: Path, pack
         for one in (manifest, older, load_manifest(source))
     ]
     assert found == [levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_ALL, levels.ORT_ENABLE_ALL]
+
+
+def test_convolutions_are_laid_out_at_load_alone(source: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(source, tmp_path / "mood.edge"))
+    onnx.save(convolution(), copy / "model.onnx")
+    reseal(copy)
+    answer = agent.prepack({"bundles": [str(copy)], "out": str(tmp_path / "out")})
+    nodes = onnx.load(tmp_path / "out/model.onnx", load_external_data=False).graph.node
+    assert {node.domain for node in nodes} <= {"", "com.microsoft"}  # not com.microsoft.nchwc
+    assert answer["optimized"] is False
+    options = session_options({"prepacked": answer})
+    assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+
+
+def convolution() -> onnx.ModelProto:
+    weight = onnx.numpy_helper.from_array(np.ones((32, 16, 3, 3), np.float32), "weight")
+    node = onnx.helper.make_node("Conv", ["x", "weight"], ["y"], pads=[1] * 4)
+    inputs, outputs = (
+        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, channels, 8, 8])]
+        for name, channels in (("x", 16), ("y", 32))
+    )
+    graph = onnx.helper.make_graph([node], "g", inputs, outputs, [weight])
+    opsets = [onnx.helper.make_opsetid("", 17)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
 def test_a_copy_of_another_processor_is_not_used(source: Path, packed: Path) -> None:
@@ -160,6 +185,13 @@ def test_a_language_model_goes_on_with_the_same_tokens(tmp_path: Path) -> None:
     models = [Generator.load(one) for one in (source, packed)]
     texts = [model.generate([[1, 5, 7]], max_tokens=8)[0].text for model in models]
     assert texts[0] == texts[1] and len(texts[0].split()) == 8
+
+
+@pytest.mark.parametrize("entry", [5, {}, {"processor": "x", "onnxruntime": None}])
+def test_an_entry_that_is_none_is_refused(packed: Path, entry: object) -> None:
+    reseal(packed, prepacked=entry)
+    with pytest.raises(EdgeError, match='found an ill-formed "prepacked"'):
+        Runner.load(packed)
 
 
 def test_what_is_packed_is_not_packed_again(packed: Path, tmp_path: Path) -> None:

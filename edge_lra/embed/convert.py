@@ -22,8 +22,7 @@ from pathlib import Path
 
 import onnxruntime
 
-# For AVX alone, and undone nowhere.
-PROCESSOR_SPECIFIC = ["NchwcTransformer"]
+from edge_lra.agent.prepack import PROCESSOR_SPECIFIC
 
 
 def save_graph(graph: Path, out: Path, entries: dict[str, str]) -> None:
@@ -45,7 +44,7 @@ def save_graph(graph: Path, out: Path, entries: dict[str, str]) -> None:
         graph,
         options,
         providers=["CPUExecutionProvider"],
-        disabled_optimizers=PROCESSOR_SPECIFIC,
+        disabled_optimizers=[PROCESSOR_SPECIFIC],
     )
 
 

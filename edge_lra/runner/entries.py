@@ -58,7 +58,7 @@ ENTRIES: Mapping[str, Check] = {
     "session_options": _or_none(_map_of(lambda value: isinstance(value, (str, int, float)))),
     "golden": _or_none(_record(adapters=_list_of(_or_none(_is_text)))),
     "products": _or_none(_list_of(_record(weight=_is_text, sha256=_is_text))),
-    "prepacked": _or_none(_record(onnxruntime=_is_text)),
+    "prepacked": _or_none(_record(processor=_is_text, onnxruntime=_is_text)),
     "default_adapter": _or_none(_is_text),
     "min_onnxruntime": _or_none(_is_text),
     "max_length": _or_none(_is_size),

@@ -29,9 +29,9 @@ def session_options(manifest: Mapping[str, Any], threads: int | None = None) -> 
 
 
 def is_optimized(manifest: Mapping[str, Any]) -> bool:
-    """Say whether the graph is what this onnxruntime's optimizer gave: nothing is left to do.
+    """Say whether the graph is all that this onnxruntime's optimizer would make of it.
 
     Another release may know more, and gets the chance.
     """
     prepacked = manifest.get("prepacked") or {}
-    return bool(prepacked.get("onnxruntime") == ort.__version__)
+    return bool(prepacked.get("optimized") and prepacked["onnxruntime"] == ort.__version__)
