@@ -40,6 +40,7 @@ class Config:
     keep_float: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     with_: tuple[str, ...] = ()
+    extra_rank: int = 0
     device: str | None = None
     devices: Path | None = None
     data: Path | None = None
@@ -172,6 +173,7 @@ KEYS: dict[str, Callable[[str, Any, Path], Any]] = {
     "keep_float": _texts,
     "without": _texts,
     "with": _texts,
+    "extra_rank": _count,
     "device": _device,
     "devices": _file,
     "data": _file,

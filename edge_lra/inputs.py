@@ -46,6 +46,8 @@ class ExportRequest:
         adapter_dtype: of a factored decoder's adapters, a key of `ADAPTER_DTYPES`.
         without: remedies to leave out, of `REMEDIES`.
         with_: remedies to add, of `OPTIONAL`.
+        extra_rank: of float factors beside each of an encoder's rounded weights, which make up for
+            what rounding took off it; 0 for none.
         data: text for verification, and to calibrate an encoder with (no row serves for both);
             None for the built-in sentences.
         verify_data: text for verification in place of `data`'s.
@@ -62,6 +64,7 @@ class ExportRequest:
     keep_float: Sequence[str] = ()
     without: Sequence[str] = ()
     with_: Sequence[str] = ()
+    extra_rank: int = 0
     device: str | None = None
     task: str | None = None
     labels: Sequence[str] | None = None
@@ -138,6 +141,8 @@ def check_options(request: ExportRequest) -> None:
     ):
         if value not in known:
             raise EdgeError(f"{what}: found {value!r}, expected one of {', '.join(known)}")
+    if request.extra_rank < 0:
+        raise EdgeError(f"extra rank: found {request.extra_rank}, expected 0 or more")
     check_weights(request)
 
 
@@ -188,6 +193,11 @@ def check_decoder_options(request: ExportRequest, recipe: Recipe) -> None:
                 f"{where}: found {names[0]} for family {recipe.family}, expected none; only "
                 "encoders have remedies to choose from"
             )
+    if request.extra_rank and decoder:
+        raise EdgeError(
+            f"extra rank: found {request.extra_rank} for family {recipe.family}, expected none; "
+            "only encoders are calibrated with text, which it takes"
+        )
     if request.verify_tokens is not None and not decoder:
         raise EdgeError(
             f"verify tokens: found {request.verify_tokens} for family {recipe.family}, expected "

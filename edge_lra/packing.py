@@ -283,6 +283,7 @@ def base_manifest(
         "float_sites": list(request.keep_float),
         "without": list(request.without),
         "with": list(request.with_),
+        "extra_rank": request.extra_rank,
         "calibration": None,
         "max_length": use.max_length,
         "pooling": use.pooling,

@@ -31,7 +31,7 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
     )
     brought = [brought_tensors(adapter, inputs, factored) for adapter in inputs.adapters]
     calibration = choose_calibration(request, inputs)
-    check_refit(request, calibration)
+    check_calibrated(request, calibration)
     slots = adapter_slots(inputs.adapters) if factored else {}
     if factored and request.sites == "all-linear":
         slots |= {t: replace(slots.get(t, Slot()), low_rank=True) for t in all_linear(inputs)}
@@ -50,6 +50,7 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
         adapter_dtype=ADAPTER_DTYPES[request.adapter_dtype],
         calibration=calibration,
         remedies=choose_remedies(request.without, request.with_),
+        extra_rank=request.extra_rank,
     )
 
 
@@ -62,29 +63,31 @@ def choose_calibration(request: ExportRequest, inputs: Inputs) -> Calibration | 
     return calibrate_with(inputs.checkpoint, request.data, longest)
 
 
-def check_refit(request: ExportRequest, calibration: Calibration | None) -> None:
-    """Refuse to fit adapters where there are none to fit, or where nothing is known to fit them by.
+def check_calibrated(request: ExportRequest, calibration: Calibration | None) -> None:
+    """Refuse what takes calibration with text where there is none, and to fit no adapters.
 
     Raises:
         EdgeError: says what is missing.
     """
-    if "refit" not in request.with_:
+    refit, rank = "refit" in request.with_, request.extra_rank
+    if not refit and not rank:
         return
-    if request.mode != "factored" or not request.adapters:
+    found = "with: found refit" if refit else f"extra rank: found {rank}"
+    if refit and (request.mode != "factored" or not request.adapters):
         raise EdgeError(
-            "with: found refit without factored adapters, expected --factored and an --adapter; "
-            "a merged one has no factors left to fit"
+            f"{found} without factored adapters, expected --factored and an --adapter; a merged "
+            "one has no factors left to fit"
         )
     if calibration is None:
         known = [name for name, scheme in SCHEMES.items() if scheme.smooths or scheme.compensates]
         raise EdgeError(
-            f"with: found refit for {request.scheme}, which is not calibrated, expected one of "
+            f"{found} for {request.scheme}, which is not calibrated, expected one of "
             f"{', '.join(known)}"
         )
     if not calibration.texts:
         raise EdgeError(
-            "with: found refit for a checkpoint without tokenizer.json, expected one to calibrate "
-            "with text; add the file, or leave refit out"
+            f"{found} for a checkpoint without tokenizer.json, expected one to calibrate with "
+            "text; add the file, or leave it out"
         )
 
 

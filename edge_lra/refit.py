@@ -16,7 +16,7 @@ from edge_lra.blas import one_thread
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.quantize.compensate import Fitted, OutputError, refit
 from edge_lra.quantize.readings import Read
-from edge_lra.quantize.stored import BlockWeight, Int8Weight
+from edge_lra.quantize.stored import Rounded
 from edge_lra.weights import Array, Source, Stored, read_whole
 from edge_lra.writer import Layout
 
@@ -64,20 +64,20 @@ class RoundedBase:
         """
         lost = np.zeros(shape)
         for weight in self.weights:
-            if isinstance(weight, Int8Weight | BlockWeight) and weight.source.tensor == tensor:
+            if isinstance(weight, Rounded) and weight.source.tensor == tensor:
                 rows = slice(None) if weight.source.rows is None else weight.source.rows
                 lost[rows] += self._lost(weight)
         return lost
 
-    def _lost(self, weight: Int8Weight | BlockWeight) -> Array:
+    def _lost(self, weight: Rounded) -> Array:
         """Return float rows less rounded ones, for an input before it is divided."""
-        integers, scale = (
+        stored = (
             np.fromfile(
                 self.data, spec.dtype, math.prod(spec.shape), offset=self.layout.offsets[spec.name]
             ).reshape(spec.shape)
             for spec in weight.specs
         )
-        lost = _whole(weight.source) - weight.shown(integers, scale)
+        lost = _whole(weight.source) - weight.shown(*stored)
         divisor = weight.source.column_scale
         if divisor is None:
             return lost

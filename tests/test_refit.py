@@ -21,8 +21,8 @@ from edge_lra.graph.builder import GraphBuilder
 from edge_lra.pipeline import ExportRequest, export
 from edge_lra.quantize.compensate import couple
 from edge_lra.quantize.pairsafe import Quantized
-from edge_lra.quantize.readings import Read, Reading
-from edge_lra.quantize.stored import BlockWeight, Int8Weight
+from edge_lra.quantize.readings import Extra, Read, Reading
+from edge_lra.quantize.stored import BlockWeight, Int8Weight, RestoredWeight
 from edge_lra.refit import RoundedBase, refit_adapters
 from edge_lra.weights import Dense, Source, Stored
 from edge_lra.writer import write_data
@@ -50,6 +50,12 @@ def blocks(source: Source) -> list[Stored]:
     return [BlockWeight("w", source, 4, coupling=lambda: couple(np.eye(WIDTH)))]
 
 
+def restored(source: Source) -> list[Stored]:
+    """Return a weight with factors of its own that make up for a part of its error."""
+    extra = Extra(4, lambda: np.eye(WIDTH))
+    return [RestoredWeight(Int8Weight("w", source, coarse, True), extra)]
+
+
 def rows_apart(source: Source) -> list[Stored]:
     """Return the parts of a split feed-forward block's up projection."""
     divided = replace(source, column_scale=DIVISOR)
@@ -75,7 +81,7 @@ def normed() -> Array:
 
 
 @pytest.mark.parametrize("shift", [None, np.linspace(-1, 1, WIDTH)], ids=["as it is", "centred"])
-@pytest.mark.parametrize("parts", [whole, blocks, rows_apart, columns_apart])
+@pytest.mark.parametrize("parts", [whole, blocks, restored, rows_apart, columns_apart])
 def test_factors_of_full_rank_make_up_for_all_that_rounding_took(
     tmp_path: Path, parts: Callable[[Source], list[Stored]], shift: Array | None
 ) -> None:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from edge_lra.attribution.rounding import Rounding, by_block, by_constant, by_tensor
 from edge_lra.errors import EdgeError
-from edge_lra.quantize.stored import BlockWeight, Int8Weight
+from edge_lra.quantize.stored import Rounded
 from edge_lra.weights import Stored
 
 Array = npt.NDArray[Any]
@@ -52,15 +52,15 @@ class Site:
         role: what it does there, by the recipe.
         reads: the name of the float value that is multiplied.
         rounding: how that is rounded.
-        stored: integers and scales as the bundle holds them, unread until they are asked for.
+        stored: integers, scales and factors as the bundle holds them, unread until asked for.
     """
 
-    weight: Int8Weight | BlockWeight
+    weight: Rounded
     layer: int
     role: str
     reads: str
     rounding: Rounding
-    stored: tuple[ir.Value, ir.Value]
+    stored: tuple[ir.Value, ...]
 
     @property
     def name(self) -> str:
@@ -73,9 +73,10 @@ class Site:
         Raises:
             NotCoveredError: the bundle's integers are not what the float weight rounds to.
         """
-        integers, scale = (_read(value) for value in self.stored)
+        stored = [_read(value) for value in self.stored]
+        integers, scale = stored[:2]
         exact = np.concatenate([rows for _, rows in self.weight.source.chunks()])
-        rounded = self.weight.shown(integers, scale)
+        rounded = self.weight.shown(*stored)
         step = np.abs(scale.astype(np.float64)).reshape(len(rounded), -1).max(1)
         if rounded.shape != exact.shape or _steps_off(exact, rounded, step) > STEPS_OFF:
             raise _not_of_this(self.name)
@@ -106,14 +107,14 @@ def find_sites(
     Raises:
         NotCoveredError: activations are rounded in a way that has no model here.
     """
-    rounded = (weight for weight in weights if isinstance(weight, Int8Weight | BlockWeight))
+    rounded = (weight for weight in weights if isinstance(weight, Rounded))
     by_name = {weight.specs[0].name: weight for weight in rounded}
     return list(_sites(graph, by_name, roles))
 
 
 def _sites(
     graph: ir.Graph,
-    weights: Mapping[str, Int8Weight | BlockWeight],
+    weights: Mapping[str, Rounded],
     roles: Mapping[str, tuple[int, str]],
 ) -> Iterator[Site]:
     for node in graph:
@@ -128,8 +129,8 @@ def _sites(
         layer, role = roles[module]
         role += " (few)" if weight.name.endswith(FEW) else ""
         reads, rounding = PRODUCTS[node.op_type](x)
-        scale = graph.initializers[weight.specs[1].name]
-        yield Site(weight, layer, role, reads, rounding, (integers, scale))
+        stored = tuple(graph.initializers[spec.name] for spec in weight.specs)
+        yield Site(weight, layer, role, reads, rounding, stored)
 
 
 def _steps_off(exact: Array, rounded: Array, step: Array) -> float:

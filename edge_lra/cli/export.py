@@ -70,6 +70,7 @@ KEEP_FLOAT = "Linears that stay in float32, such as 'encoder.layer.5.*'. Repeata
 WITHOUT = "Leave out a part that an encoder's int8 is made accurate or quick by. Repeatable."
 DATA = "Text to calibrate an encoder with, and other rows of it to verify with."
 WITH = "Add a part that an encoder does without unless asked. Repeatable."
+EXTRA = "Of float factors beside each rounded weight of an encoder; costs time, helps int4."
 QUANTIZE = "The device's unless edge-lra.toml says; int8 without a device."
 MODEL = "Folder, hub id, pypi:package/folder, or your own package.module:factory."
 ADAPTER = "Repeatable; with --merge the weighted changes are summed."
@@ -83,6 +84,7 @@ ADAPTER = "Repeatable; with --merge the weighted changes are summed."
 @click.option("--keep-float", multiple=True, metavar="PATTERN", help=KEEP_FLOAT)
 @click.option("--without", multiple=True, type=TableChoice(_remedies), help=WITHOUT)
 @click.option("--with", "with_", multiple=True, type=TableChoice(_optional), help=WITH)
+@click.option("--extra-rank", type=click.IntRange(min=1), metavar="N", help=EXTRA)
 @click.option("--device", metavar="D", help="Where it will run; chooses the scheme.")
 @click.option("--task", type=TableChoice(_tasks), help="What the model is exported for.")
 @click.option("--sites", type=TableChoice(_sites), default="adapter", help="Linears with factors.")
@@ -178,6 +180,7 @@ def make_request(config: Config, options: dict[str, Any], choice: Choice) -> Exp
         keep_float=options["keep_float"] or config.keep_float,
         without=options["without"] or config.without,
         with_=options["with_"] or config.with_,
+        extra_rank=options["extra_rank"] or config.extra_rank,
         device=choice.device.name if choice.device else None,
         task=options["task"] or config.task,
         labels=labels,

@@ -127,6 +127,7 @@ def request_again(
         labels=manifest["labels"],
         without=manifest.get("without", []),
         with_=manifest.get("with", []),
+        extra_rank=manifest.get("extra_rank", 0),
         data=data if calibrated_with(manifest, data) else config.data,
         verify_data=data,
         verify_tokens=verify_tokens or config.verify_tokens,

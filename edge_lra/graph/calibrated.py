@@ -11,7 +11,7 @@ from edge_lra.graph.factors import Slot
 from edge_lra.graph.modules import ModuleWriter, Smoothed
 from edge_lra.graph.plan import SHIFT, Plan, write_shift
 from edge_lra.quantize.calibrate import EncoderRun, random_tokens
-from edge_lra.quantize.readings import Couplings, Known, MomentFile, Reading
+from edge_lra.quantize.readings import Couplings, Extra, Known, MomentFile, Reading
 from edge_lra.quantize.smooth import COMPENSATED, STRENGTH, norm_divisor, norm_shift
 from edge_lra.recipe import EncoderRecipe, pad_token_id
 from edge_lra.weights import Array, Folded
@@ -88,7 +88,10 @@ class CalibratedWriter(ModuleWriter):
         coupling = None
         if remedies.gptq and reading.moment is not None:
             coupling = self.couplings.later(reading.moment)
-        self.known[str(x.name)] = Known(span, coupling)
+        extra = None
+        if self.plan.extra_rank and reading.moment is not None:
+            extra = Extra(self.plan.extra_rank, reading.moment)
+        self.known[str(x.name)] = Known(span, coupling, extra)
         return x
 
     def residual_norm(self, x: ir.Value, y: ir.Value, module: str, last: bool = False) -> ir.Value:

@@ -40,6 +40,7 @@ class Plan:
         adapter_dtype: of the adapters' graph inputs, "float32" or "float16".
         calibration: what an encoder is calibrated with; None for random ids.
         remedies: what an encoder's graph does against the error of integers.
+        extra_rank: of the factors that make up for each rounded weight's error; 0 for none.
     """
 
     recipe: Recipe
@@ -56,6 +57,7 @@ class Plan:
     adapter_dtype: str = "float32"
     calibration: Calibration | None = None
     remedies: Remedies = field(default_factory=Remedies)
+    extra_rank: int = 0
 
     @property
     def texts(self) -> Sequence[Array]:

@@ -65,16 +65,31 @@ class Read:
 
 
 @dataclass(frozen=True)
+class Extra:
+    """How much of a rounded weight's error is multiplied beside it, in float32.
+
+    Attributes:
+        rank: of the factors.
+        moment: returns X'X / tokens (width, width) of the value that is read.
+    """
+
+    rank: int
+    moment: Callable[[], Array]
+
+
+@dataclass(frozen=True)
 class Known:
     """What a product may know of the value it reads.
 
     Attributes:
         span: the least and the largest value; None where each batch's own are taken.
         coupling: of the value's channels; None where weights are rounded plainly.
+        extra: what is added of the error that rounding leaves; None for nothing.
     """
 
     span: tuple[float, float] | None = None
     coupling: Callable[[], Coupling] | None = None
+    extra: Extra | None = None
 
 
 class MomentFile:

@@ -15,8 +15,14 @@ from edge_lra.quantize.compensate import Coupling, compensate_pair_safe
 from edge_lra.quantize.digits import Rounding, multiply_rows, round_rows
 from edge_lra.quantize.pairsafe import Quantized, quantize_pair_safe, quantize_rows
 from edge_lra.quantize.readings import Known
-from edge_lra.quantize.stored import BlockWeight, Int8Weight, JoinedWeight, survival_of
-from edge_lra.weights import Array, Dense, Source
+from edge_lra.quantize.stored import (
+    BlockWeight,
+    Int8Weight,
+    JoinedWeight,
+    RestoredWeight,
+    survival_of,
+)
+from edge_lra.weights import Array, Dense, Source, Stored
 
 Named = Sequence[tuple[str, Source]]  # weights that read one value, by name
 
@@ -151,16 +157,9 @@ class Int8:
         """Quantize x once for all its readers, multiply in int32, scale back."""
         known = known or Known()
         quantize = by_coupling(known.coupling) if known.coupling else quantize_pair_safe
-        wq, w_scale = graph.stored(Int8Weight(name, weight, quantize, True, survival_of(weight)))
-        if known.span is not None:
-            scale, zero = affine(graph, *known.span)
-            (xq,) = graph.shared("QuantizeLinear", x, 1, [scale, zero])
-            inputs = [xq, wq, scale, w_scale, zero, None]
-            return graph.op("MatMulIntegerToFloat", inputs, "com.microsoft")
-        xq, x_scale, zero = graph.shared("DynamicQuantizeLinear", x, outputs=3)
-        product = graph.op("MatMulInteger", [xq, wq, zero], dtype=ir.DataType.INT32)
-        real = graph.op("Cast", [product], to=int(ir.DataType.FLOAT))
-        return graph.op("Mul", [real, graph.op("Mul", [x_scale, w_scale])])
+        stored = Int8Weight(name, weight, quantize, True, survival_of(weight))
+        wq, w_scale, *factors = graph.stored(with_extra(stored, known))
+        return plus(graph, x, integer_product(graph, x, wq, w_scale, known.span), factors)
 
     def products(
         self,
@@ -219,13 +218,15 @@ class Blockwise:
         known: Known | None = None,
     ) -> ir.Value:
         """Multiply by packed blocks, (out, blocks, bytes)."""
-        coupling = known.coupling if known and self.compensates else None
+        known = known or Known()
+        coupling = known.coupling if self.compensates else None
         stored = BlockWeight(name, weight, self.bits, survival_of(weight), coupling)
-        values, scale = graph.stored(stored)
+        values, scale, *factors = graph.stored(with_extra(stored, known))
         out, width = weight.shape
         sizes: dict[str, Any] = {"K": width, "N": out, "bits": self.bits, "block_size": BLOCK}
         inputs = [x, values, scale]
-        return graph.op("MatMulNBits", inputs, "com.microsoft", accuracy_level=4, **sizes)
+        y = graph.op("MatMulNBits", inputs, "com.microsoft", accuracy_level=4, **sizes)
+        return plus(graph, x, y, factors)
 
     def products(
         self,
@@ -348,6 +349,38 @@ class KeepFloat:
     def embedding(self, graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> ir.Value:
         """Gather in the scheme: rows cost a look-up, no product."""
         return self.scheme.embedding(graph, ids, name, table)
+
+
+def with_extra(weight: Int8Weight | BlockWeight, known: Known) -> Stored:
+    """Return the weight with factors that make up for its error, where they are asked for."""
+    return weight if known.extra is None else RestoredWeight(weight, known.extra)
+
+
+def plus(graph: GraphBuilder, x: ir.Value, y: ir.Value, factors: Sequence[ir.Value]) -> ir.Value:
+    """Return y + x down up; y where there are no factors."""
+    if not factors:
+        return y
+    down, up = factors
+    return graph.op("Add", [y, graph.op("MatMul", [graph.op("MatMul", [x, down]), up])])
+
+
+def integer_product(
+    graph: GraphBuilder,
+    x: ir.Value,
+    wq: ir.Value,
+    w_scale: ir.Value,
+    span: tuple[float, float] | None,
+) -> ir.Value:
+    """Return x times an int8 weight, x rounded by its span, or by each batch's own."""
+    if span is not None:
+        scale, zero = affine(graph, *span)
+        (xq,) = graph.shared("QuantizeLinear", x, 1, [scale, zero])
+        inputs = [xq, wq, scale, w_scale, zero, None]
+        return graph.op("MatMulIntegerToFloat", inputs, "com.microsoft")
+    xq, x_scale, zero = graph.shared("DynamicQuantizeLinear", x, outputs=3)
+    product = graph.op("MatMulInteger", [xq, wq, zero], dtype=ir.DataType.INT32)
+    real = graph.op("Cast", [product], to=int(ir.DataType.FLOAT))
+    return graph.op("Mul", [real, graph.op("Mul", [x_scale, w_scale])])
 
 
 def affine(graph: GraphBuilder, low: float, high: float) -> tuple[ir.Value, ir.Value]:

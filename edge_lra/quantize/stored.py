@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_lra.quantize.blockwise import BLOCK, Blocks, quantize_blocks
-from edge_lra.quantize.compensate import Coupling, compensate_blocks
+from edge_lra.quantize.compensate import Coupling, compensate_blocks, restore
 from edge_lra.quantize.pairsafe import Quantized
+from edge_lra.quantize.readings import Extra
 from edge_lra.quantize.survival import Survival
 from edge_lra.weights import Source, Spec, Stored
 
@@ -119,6 +120,51 @@ class BlockWeight:
 
 
 @dataclass(frozen=True)
+class RestoredWeight:
+    """A rounded weight, and factors of low rank that make up for the error of its outputs."""
+
+    rounded: Int8Weight | BlockWeight
+    extra: Extra
+
+    @property
+    def name(self) -> str:
+        """The weight's name."""
+        return self.rounded.name
+
+    @property
+    def source(self) -> Source:
+        """Where its float rows come from."""
+        return self.rounded.source
+
+    @property
+    def specs(self) -> tuple[Spec, ...]:
+        """Return the rounded weight's place and the factors', down (in, rank), up (rank, out)."""
+        out, width = self.source.shape
+        rank = min(self.extra.rank, out, width)
+        down = Spec(f"{self.name}.extra_down", (width, rank), "float32")
+        up = Spec(f"{self.name}.extra_up", (rank, out), "float32")
+        return (*self.rounded.specs, down, up)
+
+    def shown(self, integers: Array, scale: Array, down: Array, up: Array) -> Array:
+        """Return the weight that all four stand for, (out, in) float64."""
+        return self.rounded.shown(integers, scale) + (down.astype(np.float64) @ up).T
+
+    def pieces(self) -> Iterator[tuple[str, int, Array]]:
+        """Yield the rounded weight's pieces, and the factors behind them."""
+        values, scale, down, up = self.specs
+        kept = {spec.name: np.empty(spec.shape, spec.dtype) for spec in (values, scale)}
+        for name, start, rows in self.rounded.pieces():
+            kept[name][start : start + len(rows)] = rows
+            yield name, start, rows
+        weight = np.concatenate([rows for _, rows in self.source.chunks()])
+        shown = self.rounded.shown(kept[values.name], kept[scale.name])
+        factors = restore(weight, shown, self.extra.moment(), up.shape[0]).factors
+        assert factors.down is not None and factors.up is not None
+        yield down.name, 0, factors.down.T
+        yield up.name, 0, factors.up.T
+
+
+@dataclass(frozen=True)
 class JoinedWeight:
     """Int8 weights that read one input, side by side as one: (in, all outputs)."""
 
@@ -145,11 +191,17 @@ class JoinedWeight:
         yield values.name, 0, whole
 
 
+Rounded = Int8Weight | BlockWeight | RestoredWeight  # one weight of one source
+
+
 def single_weights(weights: Sequence[Stored]) -> list[Stored]:
-    """Return the weights with the parts of joined ones in their place."""
+    """Return the weights, the parts of joined ones and those that were restored in their place."""
     apart: list[Stored] = []
     for weight in weights:
-        apart.extend(weight.parts if isinstance(weight, JoinedWeight) else [weight])
+        if isinstance(weight, RestoredWeight):
+            apart.append(weight.rounded)
+        else:
+            apart.extend(weight.parts if isinstance(weight, JoinedWeight) else [weight])
     return apart
 
 

@@ -111,6 +111,7 @@ def check_idle(request: ExportRequest) -> None:
         "adapter dtype": dtype,
         "without": left_out,
         "with": added,
+        "extra rank": request.extra_rank or None,
     }
     for name, value in given.items():
         if value is not None:

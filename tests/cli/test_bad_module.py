@@ -160,6 +160,7 @@ def test_a_checkpoint_without_the_tasks_head(refused: Refused, tiny: Path) -> No
         ("--adapter-dtype", "fp16"),
         ("--without", "gptq"),
         ("--with", "refit"),
+        ("--extra-rank", "4"),
     ],
 )
 def test_an_option_of_families_with_a_recipe(

@@ -70,6 +70,14 @@ def test_a_remedy_can_be_asked_for(tiny: Path, given: str) -> None:
     assert found["adapters"]["adapter"]["refit"]  # type: ignore[index]
 
 
+@pytest.mark.parametrize("given", ["option", "file"])
+def test_an_extra_rank_can_be_asked_for(tiny: Path, given: str) -> None:
+    if given == "file":
+        Path("edge-lra.toml").write_text("extra_rank = 4\n")
+    found = manifest(*(("--extra-rank", "4") if given == "option" else ()))
+    assert found["extra_rank"] == 4
+
+
 def test_only_what_is_off_can_be_asked_for(tiny: Path) -> None:
     result = CliRunner().invoke(main, [*BASE, "--with", "gptq"])
     assert result.exit_code == 2 and "'gptq' is not one of refit." in result.stderr
