@@ -37,7 +37,8 @@ class EncoderBuilder(CalibratedWriter):
         """Sum word, position and token type rows, then normalize."""
         tensors = self.recipe.embeddings
         scheme, graph = self.plan.scheme, self.graph
-        word = scheme.embedding(graph, ids, tensors["word"], self.source(tensors["word"]))
+        words = self.source(tensors["word"])
+        word = scheme.embedding(graph, ids, tensors["word"], words, words=True)
         table = tensors["position"]
         held = self.source(table).shape[0]
         wanted = self.recipe.count(self.plan.config, "positions")

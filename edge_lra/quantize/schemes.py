@@ -22,6 +22,7 @@ from edge_lra.quantize.stored import (
     RestoredWeight,
     survival_of,
 )
+from edge_lra.quantize.tables import WORD_BLOCK, int4_rows, int8_rows
 from edge_lra.weights import Array, Dense, Source, Stored
 
 Named = Sequence[tuple[str, Source]]  # weights that read one value, by name
@@ -82,8 +83,23 @@ class Scheme(Protocol):
     ) -> ir.Value | None:
         """Return the same products side by side; None where each is multiplied alone."""
 
-    def embedding(self, graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> ir.Value:
-        """Return the table's rows for the ids, (.., width) float32."""
+    def embedding(
+        self,
+        graph: GraphBuilder,
+        ids: ir.Value,
+        name: str,
+        table: Source,
+        words: bool = False,
+    ) -> ir.Value:
+        """Return the table's rows for the ids, (.., width) float32.
+
+        Args:
+            graph: to write into.
+            ids: of any shape.
+            name: the table's.
+            table: where its rows come from.
+            words: they are an encoder's words.
+        """
 
 
 class Float:
@@ -122,7 +138,14 @@ class Float:
         """Return None: each is multiplied alone."""
         return None
 
-    def embedding(self, graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> ir.Value:
+    def embedding(
+        self,
+        graph: GraphBuilder,
+        ids: ir.Value,
+        name: str,
+        table: Source,
+        words: bool = False,
+    ) -> ir.Value:
         """Gather float rows."""
         return graph.op("Gather", [graph.stored(Dense(name, table))[0], ids])
 
@@ -185,7 +208,14 @@ class Int8:
         stored = graph.stored(JoinedWeight(parts) if len(parts) > 1 else parts[0])
         return multiply_rows(graph, round_rows(graph, x, rounding), *stored)
 
-    def embedding(self, graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> ir.Value:
+    def embedding(
+        self,
+        graph: GraphBuilder,
+        ids: ir.Value,
+        name: str,
+        table: Source,
+        words: bool = False,
+    ) -> ir.Value:
         """Gather int8 rows and their scales."""
         return int8_rows(graph, ids, name, table)
 
@@ -245,7 +275,14 @@ class Blockwise:
         """Return None: each is multiplied alone."""
         return None
 
-    def embedding(self, graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> ir.Value:
+    def embedding(
+        self,
+        graph: GraphBuilder,
+        ids: ir.Value,
+        name: str,
+        table: Source,
+        words: bool = False,
+    ) -> ir.Value:
         """Gather int8 rows and their scales."""
         return int8_rows(graph, ids, name, table)
 
@@ -267,8 +304,8 @@ class Int4(Blockwise):
     name = "int4"
     bits = 4
     compensates = True
-    min_onnxruntime = "1.20.0"
-    decoder_min_onnxruntime = Int8WeightOnly.min_onnxruntime
+    # 1.23 is the first to run 8 bits, and to gather 4 from bytes, on every processor.
+    min_onnxruntime = decoder_min_onnxruntime = Int8WeightOnly.min_onnxruntime
 
     def products(
         self,
@@ -281,6 +318,19 @@ class Int4(Blockwise):
         """Multiply by each alone, in 8 bits by the head."""
         scheme = Int8WeightOnly() if head else self
         return [scheme.linear(graph, x, name, weight) for name, weight in weights]
+
+    def embedding(
+        self,
+        graph: GraphBuilder,
+        ids: ir.Value,
+        name: str,
+        table: Source,
+        words: bool = False,
+    ) -> ir.Value:
+        """Gather words in 4 bits where their width is whole blocks, other rows in int8."""
+        if not words or table.shape[1] % WORD_BLOCK:
+            return int8_rows(graph, ids, name, table)
+        return int4_rows(graph, ids, name, table)
 
 
 class KeepFloat:
@@ -346,9 +396,16 @@ class KeepFloat:
             self.unused.pop(pattern, None)
         return bool(fitting)
 
-    def embedding(self, graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> ir.Value:
+    def embedding(
+        self,
+        graph: GraphBuilder,
+        ids: ir.Value,
+        name: str,
+        table: Source,
+        words: bool = False,
+    ) -> ir.Value:
         """Gather in the scheme: rows cost a look-up, no product."""
-        return self.scheme.embedding(graph, ids, name, table)
+        return self.scheme.embedding(graph, ids, name, table, words)
 
 
 def with_extra(weight: Int8Weight | BlockWeight, known: Known) -> Stored:
@@ -394,13 +451,6 @@ def affine(graph: GraphBuilder, low: float, high: float) -> tuple[ir.Value, ir.V
 def by_coupling(coupling: Callable[[], Coupling]) -> Callable[[Array], Quantized]:
     """Return what rounds rows to int8 for the least error of their outputs."""
     return lambda rows: compensate_pair_safe(rows, coupling()).stored
-
-
-def int8_rows(graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> ir.Value:
-    """Gather int8 rows and their scales, (.., width) float32."""
-    rows, scale = graph.stored(Int8Weight(name, table, quantize_rows, transpose=False))
-    picked = graph.op("Cast", [graph.op("Gather", [rows, ids])], to=int(ir.DataType.FLOAT))
-    return graph.op("Mul", [picked, graph.op("Gather", [scale, ids])])
 
 
 SCHEMES: dict[str, type[Scheme]] = {

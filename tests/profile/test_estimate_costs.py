@@ -88,6 +88,15 @@ def test_blocks_stream_packed_integers_and_a_scale_each(bits: int, packed: int) 
     assert walk.values["y"].shape == (2, 3, 5)
 
 
+def test_rows_of_blocks_are_gathered_at_their_scales_precision() -> None:
+    weights = {"w": np.zeros((9, 24), "u1"), "s": np.zeros((9, 3), "f2"), "x": np.zeros(7, "i8")}
+    axes = {"gather_axis": 0, "quantize_axis": 1, "bits": 4, "block_size": 16}
+    nodes = [node("GatherBlockQuantized", ["w", "x", "s"], "y", "com.microsoft", **axes)]
+    walk, (gathered,) = costs(nodes, weights)
+    assert (walk.values["y"].shape, walk.values["y"].dtype) == ((7, 48), np.float16)
+    assert gathered.work == (Swept("gather", 2 * 7 * 48 * 2, 2 * 7 * 48 * 2),)
+
+
 def test_zero_points_of_blocks_stream_too() -> None:
     weights = {"w": np.zeros((5, 1, 16), "u1"), "s": np.zeros(5, "f4"), "z": np.zeros(5, "u1")}
     sizes = {"K": 32, "N": 5, "bits": 4, "block_size": 32}

@@ -18,13 +18,15 @@ def unpack(packed: Array, bits: int) -> Array:
     return np.stack([low, high], axis=-1).reshape(len(packed), -1).astype(np.int64) - 8
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_packed_integers_times_scales_are_the_weight_within_half_a_step(bits: int) -> None:
+@pytest.mark.parametrize(("bits", "block"), [(4, BLOCK), (8, BLOCK), (4, 16)])
+def test_packed_integers_times_scales_are_the_weight_within_half_a_step(
+    bits: int, block: int
+) -> None:
     weight = np.random.default_rng(0).normal(size=(6, 100))  # the last block is not full
     weight[2] = 0
-    found = quantize_blocks(weight, bits)
-    assert found.packed.shape == (6, 4, BLOCK * bits // 8)
-    wide = np.repeat(found.scale.astype(np.float64), BLOCK, axis=1)
+    found = quantize_blocks(weight, bits, block)
+    assert found.packed.shape == (6, -(-100 // block), block * bits // 8)
+    wide = np.repeat(found.scale.astype(np.float64), block, axis=1)
     shown = (unpack(found.packed, bits) * wide)[:, :100]
     np.testing.assert_array_equal(shown, found.weight(bits, 100))
     errors = np.abs(weight - shown)

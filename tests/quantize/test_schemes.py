@@ -55,10 +55,8 @@ def test_named_linears_stay_in_float(tiny: Path, scheme: str) -> None:
     fewer = operators(whole).count(operator) - operators(found).count(operator)
     assert fewer >= 6 and operators(found).count(operator) > 0
     assert load_manifest(found)["float_sites"] == ["*encoder.layer.1.*"]
-    exact = logits(make(tiny, "none", "float"))
     everything = make(tiny, scheme, "everything", keep_float=["*"])
-    # Only the embedding rows are rounded then.
-    assert np.abs(logits(everything) - exact).max() < np.abs(logits(whole) - exact).max()
+    assert operator not in operators(everything)
 
 
 def test_a_pattern_that_fits_no_linear_is_refused_by_name(tiny: Path) -> None:

@@ -124,6 +124,7 @@ SWEPT = {
     "DynamicQuantizeLinear": (QUANTIZE, "quantize"),
     "QuantizeLinear": (QUANTIZE, "quantize"),
     "Gather": (GATHER, "gather"),
+    "GatherBlockQuantized": (GATHER, "gather"),
 }
 BYTES = ("elementwise", "gather")
 PRODUCTS = {

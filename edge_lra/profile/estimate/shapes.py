@@ -235,6 +235,12 @@ def _narrow_product(node: Any, inputs: Sequence[Value]) -> list[Value]:
     return [Value((*inputs[0].shape[:-1], _attribute(node, "N", 0)), FLOAT)]
 
 
+def _gathered_blocks(node: Any, inputs: Sequence[Value]) -> list[Value]:
+    ids, scale = inputs[1], inputs[2]
+    width = scale.shape[-1] * int(_attribute(node, "block_size", 128))
+    return [Value((*ids.shape, width), scale.dtype)]
+
+
 def _attention(node: Any, inputs: Sequence[Value]) -> list[Value]:
     query, value = inputs[0].shape, inputs[2].shape
     return [Value((*query[:2], value[-1]), FLOAT)]
@@ -247,5 +253,6 @@ RULES: dict[str, Rule] = {
         ("MatMulIntegerToFloat", "DynamicQuantizeMatMul", "FusedMatMul", "FusedGemm"), _product
     ),
     "MatMulNBits": _narrow_product,
+    "GatherBlockQuantized": _gathered_blocks,
     "MultiHeadAttention": _attention,
 }

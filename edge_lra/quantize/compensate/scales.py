@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_lra.quantize.blockwise import in_blocks, quantize_blocks
+from edge_lra.quantize.blockwise import BLOCK, in_blocks, quantize_blocks
 
 Array = npt.NDArray[Any]
 # Of the scale that puts the largest value on -2**(bits - 1). Below 1 it is clipped; a negative
@@ -18,17 +18,18 @@ SHARES = tuple(
 )
 
 
-def block_scales(weight: Array, bits: int, cost: Array) -> Array:
+def block_scales(weight: Array, bits: int, cost: Array, block: int = BLOCK) -> Array:
     """Return the scale of each block that costs least when rounded plainly, (out, blocks) float32.
 
     Args:
         weight: (out, in).
         bits: 4 or 8.
         cost: (in,) of a squared error of each column.
+        block: inputs that share a scale, a power of 2.
     """
     half = 1 << (bits - 1)
-    blocks, weights = in_blocks(weight), in_blocks(cost[None])
-    largest = quantize_blocks(weight, bits).scale
+    blocks, weights = in_blocks(weight, block), in_blocks(cost[None], block)
+    largest = quantize_blocks(weight, bits, block).scale
     best, found = np.full(largest.shape, np.inf), largest
     for share in SHARES:
         scale = largest * np.float32(share)

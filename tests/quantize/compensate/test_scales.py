@@ -9,22 +9,22 @@ from edge_lra.quantize.compensate.scales import block_scales
 Array = np.ndarray
 
 
-def loss(weight: Array, scale: Array, bits: int, cost: Array) -> Array:
+def loss(weight: Array, scale: Array, cost: Array, block: int = BLOCK) -> Array:
     """Return the cost of plain rounding by block, (out, blocks)."""
-    step = np.repeat(scale.astype(np.float64), BLOCK, axis=1)[:, : weight.shape[1]]
-    half = 1 << (bits - 1)
-    lost = cost * (weight - np.clip(np.rint(weight / step), -half, half - 1) * step) ** 2
-    padded = np.zeros((len(weight), scale.shape[1] * BLOCK))
+    step = np.repeat(scale.astype(np.float64), block, axis=1)[:, : weight.shape[1]]
+    lost = cost * (weight - np.clip(np.rint(weight / step), -8, 7) * step) ** 2
+    padded = np.zeros((len(weight), scale.shape[1] * block))
     padded[:, : weight.shape[1]] = lost
-    return padded.reshape(len(weight), -1, BLOCK).sum(axis=2)
+    return padded.reshape(len(weight), -1, block).sum(axis=2)
 
 
+@pytest.mark.parametrize("block", [16, BLOCK])
 @pytest.mark.parametrize("columns", [96, 70])
-def test_no_block_costs_more_than_with_the_largest_value_kept(columns: int) -> None:
+def test_no_block_costs_more_than_with_the_largest_value_kept(columns: int, block: int) -> None:
     random = np.random.default_rng(0)
     weight, cost = random.normal(size=(50, columns)), random.uniform(0.1, 9, columns)
-    plain = loss(weight, quantize_blocks(weight, 4).scale, 4, cost)
-    found = loss(weight, block_scales(weight, 4, cost), 4, cost)
+    plain = loss(weight, quantize_blocks(weight, 4, block).scale, cost, block)
+    found = loss(weight, block_scales(weight, 4, cost, block), cost, block)
     assert (found <= plain).all()
     assert found.sum() < 0.9 * plain.sum()
 
