@@ -281,6 +281,7 @@ def base_manifest(
         "mode": mode,
         "scheme": request.scheme,
         "float_sites": list(request.keep_float),
+        "finer_sites": list(built.finer_sites),
         "without": list(request.without),
         "with": list(request.with_),
         "extra_rank": request.extra_rank,

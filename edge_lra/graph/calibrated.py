@@ -11,6 +11,7 @@ from edge_lra.graph.factors import Slot
 from edge_lra.graph.modules import ModuleWriter, Smoothed
 from edge_lra.graph.plan import SHIFT, Plan, write_shift
 from edge_lra.quantize.calibrate import EncoderRun, random_tokens
+from edge_lra.quantize.mixed import READS, TrialRun, finer_sites
 from edge_lra.quantize.readings import Couplings, Extra, Known, MomentFile, Reading
 from edge_lra.quantize.smooth import COMPENSATED, STRENGTH, norm_divisor, norm_shift
 from edge_lra.recipe import EncoderRecipe, pad_token_id
@@ -128,8 +129,14 @@ class CalibratedWriter(ModuleWriter):
         """Return what calibration finds of the values that linears read."""
         plan = self.plan
         if plan.texts:
-            run = EncoderRun(self.recipe, plan.config, self.epsilon, self.source, MomentFile())
-            return run.run(plan.texts)
+            parts = self.recipe, plan.config, self.epsilon, self.source, MomentFile()
+            sites = self.mixed_sites()
+            if not sites:
+                return EncoderRun(*parts).run(plan.texts)
+            trials = TrialRun(*parts, sites, plan.remedies.gptq)
+            readings = trials.run(plan.texts)
+            self.finer = finer_sites(trials.changes)
+            return readings
         vocabulary = self.source(self.recipe.embeddings["word"]).shape[0]
         positions = self.source(self.recipe.embeddings["position"]).shape[0]
         after = self.recipe.position_ids == "after_padding"
@@ -138,3 +145,12 @@ class CalibratedWriter(ModuleWriter):
             positions -= pad_id + 1
         ids = random_tokens(vocabulary, positions, pad_id)
         return EncoderRun(self.recipe, plan.config, self.epsilon, self.source).run(list(ids))
+
+    def mixed_sites(self) -> list[str]:
+        """Return the modules whose bits are to be chosen."""
+        if not self.plan.remedies.mixed_bits:
+            return []
+        layers = range(self.recipe.count(self.plan.config, "layers"))
+        names = [self.recipe.layer[role].format(i=i) for i in layers for role in READS]
+        chooses = self.plan.scheme.chooses_bits
+        return [name for name in names if chooses(self.source(f"{name}.weight"))]

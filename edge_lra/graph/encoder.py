@@ -190,6 +190,7 @@ class EncoderBuilder(CalibratedWriter):
             tuple((name, tuple(shape)) for name, _, shape in outputs),
             tuple(self.factors.inputs),
             reads=linear_reads(self) if self.plan.remedies.refit else {},
+            finer_sites=tuple(self.finer),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,6 +52,7 @@ class ModuleWriter:
         self.factors = FactorWriter(self.graph, plan.slots, stacked, dtype)
         self.smoothed: dict[str, Smoothed] = {}
         self.known: dict[str, Known] = {}  # of values that linears read, by their names
+        self.finer: Sequence[str] = ()  # modules whose weights are worth more bits than others
 
     def source(self, name: str) -> Source:
         """Return where a recipe tensor's rows come from."""
@@ -130,6 +132,8 @@ class ModuleWriter:
         if smooth is not None:
             x, source = smooth.value, replace(source, column_scale=smooth.divisor)
         known = self.known.get(str(x.name))
+        if name.removesuffix(".weight") in self.finer:
+            known = replace(known or Known(), finer=True)
         return self.plan.scheme.linear(self.graph, x, name, source, known)
 
     def activation(self, x: ir.Value) -> ir.Value:

@@ -75,6 +75,7 @@ class Built:
             scheme may need a newer one.
         reads: what linears read, by the checkpoint's names of their weights; only where adapters
             are to be fitted to the rounded base.
+        finer_sites: modules whose weights have more bits than the scheme gives to others.
     """
 
     model: ir.Model
@@ -85,6 +86,7 @@ class Built:
     decoder: dict[str, Any] | None = None
     min_onnxruntime: str = "1.20.0"
     reads: Mapping[str, Read] = field(default_factory=dict)
+    finer_sites: tuple[str, ...] = ()
 
 
 def write_shift(shift: Array) -> str:

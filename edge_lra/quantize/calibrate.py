@@ -6,7 +6,7 @@ what is made of it, keep the result the same on every CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -96,16 +96,20 @@ class EncoderRun(FloatRun):
             its up projection, and of every attention's context by the name of the linear that
             reads it.
         """
-        activation = str(self.recipe.size(self.config, "activation"))
         ends = np.cumsum([len(ids) for ids in texts])[:-1]
         x = self.embed(texts)
         for index in range(self.recipe.count(self.config, "layers")):
             names = {role: name.format(i=index) for role, name in self.recipe.layer.items()}
-            x = self.norm(x + self.attend(x, names, ends), names["attention_norm"])
-            inner = self.activate(self.linear(x, names["up"]), activation)
-            self.remember(names["up"], inner)
-            x = self.norm(x + self.linear(inner, names["down"]), names["output_norm"])
+            x = self.layer(x, names, ends)
         return self.readings
+
+    def layer(self, x: Array, names: Mapping[str, str], ends: Array) -> Array:
+        """Return a layer's output, (tokens, hidden); texts end at `ends`."""
+        x = self.norm(x + self.attend(x, names, ends), names["attention_norm"])
+        activation = str(self.recipe.size(self.config, "activation"))
+        inner = self.activate(self.linear(x, names["up"]), activation)
+        self.remember(names["up"], inner)
+        return self.norm(x + self.linear(inner, names["down"]), names["output_norm"])
 
     def embed(self, texts: Sequence[Array]) -> Array:
         """Return the normalized sum of word, position and token type rows, (tokens, hidden)."""
@@ -122,11 +126,14 @@ class EncoderRun(FloatRun):
 
     def linear(self, x: Array, module: str) -> Array:
         """Return x W^T + b."""
-        source = self.source(f"{module}.weight")
-        y = np.empty((*x.shape[:-1], source.shape[0]))
-        for start, rows in source.chunks():
+        y = np.empty((*x.shape[:-1], self.source(f"{module}.weight").shape[0]))
+        for start, rows in self.weight(module):
             y[..., start : start + len(rows)] = x @ rows.T
         return np.asarray(y + self.whole(f"{module}.bias"))
+
+    def weight(self, module: str) -> Iterator[tuple[int, Array]]:
+        """Yield (first row, rows) of a linear's weight."""
+        return self.source(f"{module}.weight").chunks()
 
     def attend(self, x: Array, names: Mapping[str, str], ends: Array) -> Array:
         """Return multi-head attention's output, (tokens, hidden); texts end at `ends`."""

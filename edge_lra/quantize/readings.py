@@ -85,11 +85,13 @@ class Known:
         span: the least and the largest value; None where each batch's own are taken.
         coupling: of the value's channels; None where weights are rounded plainly.
         extra: what is added of the error that rounding leaves; None for nothing.
+        finer: the product's own weight is worth more bits than the scheme gives to others.
     """
 
     span: tuple[float, float] | None = None
     coupling: Callable[[], Coupling] | None = None
     extra: Extra | None = None
+    finer: bool = False
 
 
 class MomentFile:
@@ -120,14 +122,14 @@ class Couplings:
 
     def __init__(self) -> None:
         """Keep none."""
-        self._last: tuple[Callable[[], Coupling], Coupling] | None = None
+        self._last: tuple[Callable[[], Array], Coupling] | None = None
 
     def later(self, moment: Callable[[], Array]) -> Callable[[], Coupling]:
         """Return what makes the coupling of a moment when it is called."""
 
         def get() -> Coupling:
-            if self._last is None or self._last[0] is not get:
-                self._last = get, couple(moment())
+            if self._last is None or self._last[0] is not moment:
+                self._last = moment, couple(moment())
             return self._last[1]
 
         return get

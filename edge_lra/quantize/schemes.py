@@ -25,6 +25,7 @@ from edge_lra.quantize.stored import (
 from edge_lra.quantize.tables import WORD_BLOCK, int4_rows, int8_rows
 from edge_lra.weights import Array, Dense, Source, Stored
 
+FINER_BITS = 8  # of a linear in blocks that is worth more than 4
 Named = Sequence[tuple[str, Source]]  # weights that read one value, by name
 
 
@@ -41,6 +42,9 @@ class Scheme(Protocol):
     # How far answers of other processors and releases may lie from those at export, beyond
     # roundings that flip: a share of the largest output.
     kernel_spread: float
+
+    def chooses_bits(self, weight: Source) -> bool:
+        """Say whether a linear of an encoder may be worth more bits than others."""
 
     def linear(
         self,
@@ -110,6 +114,10 @@ class Float:
     min_onnxruntime = decoder_min_onnxruntime = "1.20.0"
     kernel_spread = 0.0
 
+    def chooses_bits(self, weight: Source) -> bool:
+        """Return False: all are float32."""
+        return False
+
     def linear(
         self,
         graph: GraphBuilder,
@@ -168,6 +176,10 @@ class Int8:
     smooths_head = False
     min_onnxruntime = decoder_min_onnxruntime = "1.20.0"
     kernel_spread = 0.0  # every kernel gives the same integers
+
+    def chooses_bits(self, weight: Source) -> bool:
+        """Return False: all have 8."""
+        return False
 
     def linear(
         self,
@@ -239,6 +251,10 @@ class Blockwise:
     # between processors on outputs of about 5.
     kernel_spread = 4e-3
 
+    def chooses_bits(self, weight: Source) -> bool:
+        """Say whether there are more bits than the scheme's to have."""
+        return self.bits < FINER_BITS
+
     def linear(
         self,
         graph: GraphBuilder,
@@ -250,10 +266,11 @@ class Blockwise:
         """Multiply by packed blocks, (out, blocks, bytes)."""
         known = known or Known()
         coupling = known.coupling if self.compensates else None
-        stored = BlockWeight(name, weight, self.bits, survival_of(weight), coupling)
+        bits = FINER_BITS if known.finer else self.bits
+        stored = BlockWeight(name, weight, bits, survival_of(weight), coupling)
         values, scale, *factors = graph.stored(with_extra(stored, known))
         out, width = weight.shape
-        sizes: dict[str, Any] = {"K": width, "N": out, "bits": self.bits, "block_size": BLOCK}
+        sizes: dict[str, Any] = {"K": width, "N": out, "bits": bits, "block_size": BLOCK}
         inputs = [x, values, scale]
         y = graph.op("MatMulNBits", inputs, "com.microsoft", accuracy_level=4, **sizes)
         return plus(graph, x, y, factors)
@@ -291,13 +308,14 @@ class Int8WeightOnly(Blockwise):
     """8 bits a weight in blocks: llama.cpp's Q8_0 accuracy, quick for one token at a time."""
 
     name = "int8-weight-only"
-    bits = 8
+    bits = FINER_BITS
     min_onnxruntime = decoder_min_onnxruntime = "1.23.0"  # 1.22 runs 8 bits on x86 alone
 
 
 class Int4(Blockwise):
     """4 bits a weight in blocks: half the size, and an error that needs a look.
 
+    An encoder's linears keep 8 where calibration finds that a byte gains most by it.
     A decoder's head keeps 8: it is a quarter of a small model's error.
     """
 
@@ -348,6 +366,10 @@ class KeepFloat:
         self.patterns = tuple(patterns)
         self.unused = dict.fromkeys(patterns)  # those that fitted nothing yet
         self.linears: list[str] = []
+
+    def chooses_bits(self, weight: Source) -> bool:
+        """Say whether the scheme chooses, which it does not for what stays float."""
+        return not self.keeps(weight) and self.scheme.chooses_bits(weight)
 
     def linear(
         self,

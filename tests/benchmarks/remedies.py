@@ -1,7 +1,7 @@
 """What each remedy against the error of integers gives and costs: all of them, and each left out.
 
-MiniLM with the sample adapter merged, int8, hidden states: cosine of mean-pooled embeddings with
-float, milliseconds in turns, bytes and the export's seconds.
+MiniLM with the sample adapter merged, int8 and int4, hidden states: cosine of mean-pooled
+embeddings with float, milliseconds in turns, bytes and the export's seconds.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from edge_lra.quantize.remedies import REMEDIES
 
 TARGET_TEXTS = 64  # that the project's targets are on; more of them say more
 CALIBRATION_ROWS = 256  # half of them calibrate
+INT4 = ("gptq", "mixed-bits")  # what int4 has a use for
+INT8 = tuple(name for name in REMEDIES if name != "mixed-bits")
 
 
 def variants(data: Path) -> dict[str, dict[str, Any]]:
@@ -35,13 +37,15 @@ def variants(data: Path) -> dict[str, dict[str, Any]]:
         "all, built-in text": {},
         "none": {"without": REMEDIES},
     }
-    found |= {f"text, without {name}": {"data": data, "without": [name]} for name in REMEDIES}
+    found |= {f"text, without {name}": {"data": data, "without": [name]} for name in INT8}
     found |= {
         f"built-in, without {name}": {"without": [name]}
-        for name in REMEDIES
+        for name in INT8
         if name != "static-scales"  # they are for the user's text alone
     }
-    return found
+    int4 = {"data": data, "scheme": "int4"}
+    found |= {"int4, all": int4, "int4, none": int4 | {"without": INT4}}
+    return found | {f"int4, without {name}": int4 | {"without": [name]} for name in INT4}
 
 
 def make(folder: Path, options: dict[str, Any]) -> tuple[Path, float]:

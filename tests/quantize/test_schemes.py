@@ -59,6 +59,32 @@ def test_named_linears_stay_in_float(tiny: Path, scheme: str) -> None:
     assert operator not in operators(everything)
 
 
+def fine_products(bundle: Path) -> set[str]:
+    """Return the modules whose products read 8 bits in blocks."""
+    nodes = [n for n in onnx.load(bundle / "model.onnx").graph.node if n.op_type == "MatMulNBits"]
+    bits = {n.input[1]: {a.name: a.i for a in n.attribute}["bits"] for n in nodes}
+    return {name.removesuffix(".weight.int8") for name, count in bits.items() if count == 8}
+
+
+def test_the_manifest_names_the_linears_that_int4_keeps_in_8_bits(tiny: Path) -> None:
+    bundle = make(tiny, "int4", "mixed")
+    found = load_manifest(bundle)["finer_sites"]
+    assert 0 < len(found) < 12
+    assert {name.split("bert.")[-1] for name in found} == fine_products(bundle)
+
+
+def test_int4_is_4_bits_throughout_without_mixed_bits(tiny: Path) -> None:
+    bundle = make(tiny, "int4", "plain", without=["mixed-bits"])
+    assert load_manifest(bundle)["finer_sites"] == []
+    assert fine_products(bundle) == set()
+
+
+def test_a_linear_that_stays_in_float_takes_no_8_bits_from_others(tiny: Path) -> None:
+    bundle = make(tiny, "int4", "kept", keep_float=["*encoder.layer.1.*"])
+    found = load_manifest(bundle)["finer_sites"]
+    assert found and all("layer.0." in name for name in found)
+
+
 def test_a_pattern_that_fits_no_linear_is_refused_by_name(tiny: Path) -> None:
     with pytest.raises(EdgeError, match=r"--keep-float nowhere\.\*: found no linear of that name"):
         make(tiny, "int8", "x", keep_float=["*", "nowhere.*"])
