@@ -1,0 +1,141 @@
+"""Integers in blocks of 32 with a scale each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx_ir as ir
+
+from edge_lra.graph.builder import GraphBuilder
+from edge_lra.quantize.blockwise import BLOCK
+from edge_lra.quantize.digits import Rounding
+from edge_lra.quantize.readings import Known
+from edge_lra.quantize.schemes.base import Named
+from edge_lra.quantize.schemes.extra import plus, with_extra
+from edge_lra.quantize.stored import (
+    BlockWeight,
+    survival_of,
+)
+from edge_lra.quantize.tables import WORD_BLOCK, int4_rows, int8_rows
+from edge_lra.weights import Source
+
+FINER_BITS = 8  # of a linear in blocks that is worth more than 4
+
+
+class Blockwise:
+    """Weights in blocks of 32 with a scale each, int8 embedding rows.
+
+    Activations stay float in the graph; MatMulNBits rounds them by blocks too (accuracy level 4),
+    which no far-reaching channel can spoil for the others, so nothing is smoothed in an encoder.
+    In a decoder channels reach much further, and it halves the error.
+    """
+
+    name: str
+    bits: int
+    smooths = False
+    compensates = False
+    calibrates = smooths_head = True
+    min_onnxruntime: str
+    decoder_min_onnxruntime: str
+    # Accuracy level 4 leaves it to the kernel how it rounds activations: up to 2e-2 was found
+    # between processors on outputs of about 5.
+    kernel_spread = 4e-3
+
+    def chooses_bits(self, weight: Source) -> bool:
+        """Say whether there are more bits than the scheme's to have."""
+        return self.bits < FINER_BITS
+
+    def linear(
+        self,
+        graph: GraphBuilder,
+        x: ir.Value,
+        name: str,
+        weight: Source,
+        known: Known | None = None,
+    ) -> ir.Value:
+        """Multiply by packed blocks, (out, blocks, bytes)."""
+        known = known or Known()
+        coupling = known.coupling if self.compensates else None
+        bits = FINER_BITS if known.finer else self.bits
+        stored = BlockWeight(name, weight, bits, survival_of(weight), coupling)
+        values, scale, *factors = graph.stored(with_extra(stored, known))
+        out, width = weight.shape
+        sizes: dict[str, Any] = {"K": width, "N": out, "bits": bits, "block_size": BLOCK}
+        inputs = [x, values, scale]
+        y = graph.op("MatMulNBits", inputs, "com.microsoft", accuracy_level=4, **sizes)
+        return plus(graph, x, y, factors)
+
+    def products(
+        self,
+        graph: GraphBuilder,
+        x: ir.Value,
+        weights: Named,
+        rounding: Rounding,
+        head: bool = False,
+    ) -> list[ir.Value]:
+        """Multiply by each alone."""
+        return [self.linear(graph, x, name, weight) for name, weight in weights]
+
+    def joined(
+        self, graph: GraphBuilder, x: ir.Value, weights: Named, rounding: Rounding
+    ) -> ir.Value | None:
+        """Return None: each is multiplied alone."""
+        return None
+
+    def embedding(
+        self,
+        graph: GraphBuilder,
+        ids: ir.Value,
+        name: str,
+        table: Source,
+        words: bool = False,
+    ) -> ir.Value:
+        """Gather int8 rows and their scales."""
+        return int8_rows(graph, ids, name, table)
+
+
+class Int8WeightOnly(Blockwise):
+    """8 bits a weight in blocks: llama.cpp's Q8_0 accuracy, quick for one token at a time."""
+
+    name = "int8-weight-only"
+    bits = FINER_BITS
+    min_onnxruntime = decoder_min_onnxruntime = "1.23.0"  # 1.22 runs 8 bits on x86 alone
+
+
+class Int4(Blockwise):
+    """4 bits a weight in blocks: half the size, and an error that needs a look.
+
+    An encoder's linears keep 8 where calibration finds that a byte gains most by it.
+    A decoder's head keeps 8: it is a quarter of a small model's error.
+    """
+
+    name = "int4"
+    bits = 4
+    compensates = True
+    # 1.23 is the first to run 8 bits, and to gather 4 from bytes, on every processor.
+    min_onnxruntime = decoder_min_onnxruntime = Int8WeightOnly.min_onnxruntime
+
+    def products(
+        self,
+        graph: GraphBuilder,
+        x: ir.Value,
+        weights: Named,
+        rounding: Rounding,
+        head: bool = False,
+    ) -> list[ir.Value]:
+        """Multiply by each alone, in 8 bits by the head."""
+        scheme = Int8WeightOnly() if head else self
+        return [scheme.linear(graph, x, name, weight) for name, weight in weights]
+
+    def embedding(
+        self,
+        graph: GraphBuilder,
+        ids: ir.Value,
+        name: str,
+        table: Source,
+        words: bool = False,
+    ) -> ir.Value:
+        """Gather words in 4 bits where their width is whole blocks, other rows in int8."""
+        if not words or table.shape[1] % WORD_BLOCK:
+            return int8_rows(graph, ids, name, table)
+        return int4_rows(graph, ids, name, table)
