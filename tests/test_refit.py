@@ -92,7 +92,7 @@ def test_factors_of_full_rank_make_up_for_all_that_rounding_took(
         builder.stored(part)
     layout, _ = write_data(builder, tmp_path / "data")
     rounded = RoundedBase(builder.weights, tmp_path / "data", layout)
-    reading = Reading(x.min(0), x.max(0), x.mean(0), lambda: x.T @ x / len(x))
+    reading = Reading(x.min(0), x.max(0), x.mean(0), lambda: np.cov(x.T, bias=True))
     own = Factors(np.eye(WIDTH), np.random.default_rng(1).normal(size=(WIDTH, WIDTH)) / 50)
     given = Adapter("a", tmp_path, {}, {}, None, None, {}, factors={TENSOR: own})
     (found,) = refit_adapters([given], base, rounded, {TENSOR: Read(reading, shift)})

@@ -81,7 +81,7 @@ class EncoderRun(FloatRun):
             config: the checkpoint's.
             epsilon: of the norms.
             source: finds a recipe tensor's rows.
-            moments: where second moments wait; None where none are taken.
+            moments: where covariances wait; None where none are taken.
         """
         super().__init__(source)
         self.recipe, self.config, self.epsilon = recipe, config, epsilon
@@ -162,5 +162,8 @@ class EncoderRun(FloatRun):
 
     def remember(self, name: str, x: Array) -> None:
         """Keep what is found of a value (tokens, width)."""
-        moment = self.moments and self.moments.keep(x.T @ x / len(x))
-        self.readings[name] = Reading(x.min(axis=0), x.max(axis=0), x.mean(axis=0), moment or None)
+        mean, covariance = x.mean(axis=0), None
+        if self.moments is not None:
+            centred = x - mean
+            covariance = self.moments.keep(centred.T @ centred / len(x))
+        self.readings[name] = Reading(x.min(axis=0), x.max(axis=0), mean, covariance)

@@ -73,7 +73,7 @@ class TrialRun(EncoderRun):
             config: the checkpoint's.
             epsilon: of the norms.
             source: finds a recipe tensor's rows.
-            moments: where second moments wait.
+            moments: where covariances wait.
             sites: the modules to try.
             compensates: weights will be rounded for the least error of their outputs.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -23,32 +24,35 @@ class Reading:
         low: (width,) the least value.
         high: (width,) the largest.
         mean: (width,).
-        moment: returns X'X / tokens (width, width); None where no text was run.
+        covariance: returns that of the channels (width, width); None where no text was run. A
+            moment would lose the variance of channels whose mean is 1000 times as large.
     """
 
     low: Array
     high: Array
     mean: Array
-    moment: Callable[[], Array] | None = None
+    covariance: Callable[[], Array] | None = None
 
     @property
     def extreme(self) -> Array:
         """The largest magnitude of each channel, (width,)."""
         return np.maximum(np.abs(self.low), np.abs(self.high))
 
+    @cached_property
+    def moment(self) -> Callable[[], Array] | None:
+        """Return what gives X'X / tokens (width, width); None where no text was run."""
+        if self.covariance is None:
+            return None
+        found, mean = self.covariance, self.mean
+        return lambda: np.asarray(found() + np.outer(mean, mean))
+
     def shifted(self, shift: Array, scale: Array) -> Reading:
         """Return the reading of (x - shift) * scale."""
         low, high, mean = ((end - shift) * scale for end in (self.low, self.high, self.mean))
-        if self.moment is None:
+        if self.covariance is None:
             return Reading(low, high, mean)
-        found, before = self.moment, self.mean
-
-        def moment() -> Array:
-            crossed = np.outer(shift, before)
-            centred = found() - crossed - crossed.T + np.outer(shift, shift)
-            return np.asarray(centred * np.outer(scale, scale))
-
-        return Reading(low, high, mean, moment)
+        found = self.covariance
+        return Reading(low, high, mean, lambda: np.asarray(found() * np.outer(scale, scale)))
 
 
 @dataclass(frozen=True)
@@ -95,16 +99,16 @@ class Known:
 
 
 class MomentFile:
-    """Moments wait on disk until their weights are written: none stays in memory."""
+    """Covariances wait on disk until their weights are written: none stays in memory."""
 
     def __init__(self) -> None:
         """Open a file that is gone once it is closed."""
         self._file = TemporaryFile()  # noqa: SIM115 (it lives as long as its readers)
 
-    def keep(self, moment: Array) -> Callable[[], Array]:
-        """Write a moment (width, width) in float32; return what reads it in float64."""
-        start, width = self._file.seek(0, 2), len(moment)
-        self._file.write(moment.astype(np.float32).tobytes())
+    def keep(self, covariance: Array) -> Callable[[], Array]:
+        """Write a covariance (width, width) in float32; return what reads it in float64."""
+        start, width = self._file.seek(0, 2), len(covariance)
+        self._file.write(covariance.astype(np.float32).tobytes())
 
         def read() -> Array:
             self._file.seek(start)
