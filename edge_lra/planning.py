@@ -55,12 +55,24 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
 
 
 def choose_calibration(request: ExportRequest, inputs: Inputs) -> Calibration | None:
-    """Return what an encoder is calibrated with; None where the scheme has no use for it."""
+    """Return what an encoder is calibrated with; None where the scheme has no use for it.
+
+    Raises:
+        EdgeError: the tokenizer gives an id beyond the embedding's rows.
+    """
     scheme = SCHEMES[request.scheme]
     if isinstance(inputs.recipe, DecoderRecipe) or not (scheme.smooths or scheme.compensates):
         return None
     longest = max_length(inputs.checkpoint, inputs.config, inputs.recipe, inputs.task)
-    return calibrate_with(inputs.checkpoint, request.data, longest)
+    found = calibrate_with(inputs.checkpoint, request.data, longest)
+    highest = max((int(ids.max()) for ids in found.texts), default=0)
+    if highest >= inputs.vocabulary_size:
+        raise EdgeError(
+            f"{inputs.checkpoint.path / 'tokenizer.json'}: found token id {highest} for "
+            f"{found.source}, expected 0 to {inputs.vocabulary_size - 1} as the embedding has "
+            "rows; does the tokenizer belong to this checkpoint?"
+        )
+    return found
 
 
 def check_calibrated(request: ExportRequest, calibration: Calibration | None) -> None:

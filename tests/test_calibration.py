@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from edge_lra.calibration import (
     split_rows,
 )
 from edge_lra.checkpoint import Checkpoint
+from edge_lra.errors import EdgeError
+from edge_lra.inputs import ExportRequest, read_inputs
+from edge_lra.planning import make_plan
 from edge_lra.texts import Row, built_in_texts, sentences
 
 
@@ -87,3 +91,13 @@ def test_ids_are_the_tokenizers(tiny: Path) -> None:
     expected = tokenizer.encode(data.read_text().splitlines()[OWN]).ids
     found = calibrate_with(Checkpoint(tiny / "model"), data, 40).texts[0]
     np.testing.assert_array_equal(found, expected)
+
+
+def test_ids_beyond_the_embeddings_rows_are_refused(tiny: Path) -> None:
+    file = tiny / "model" / "tokenizer.json"
+    tokenizer = json.loads(file.read_text())
+    tokenizer["model"]["vocab"]["the"] = 500
+    file.write_text(json.dumps(tokenizer))
+    request = ExportRequest(tiny / "b.edge", model="model")
+    with pytest.raises(EdgeError, match=r"found token id 500 for built-in text, expected 0 to 18"):
+        make_plan(request, read_inputs(request))
