@@ -17,6 +17,8 @@ from edge_lra.attribution.sample import Array, run_bundle, spread
 from edge_lra.attribution.sites import NotCoveredError, Site, find_sites
 from edge_lra.attribution.survive import survivals
 from edge_lra.blas import one_thread
+from edge_lra.bundle import load_manifest
+from edge_lra.graph.plan import Plan
 from edge_lra.inputs import ExportRequest, Inputs, read_inputs
 from edge_lra.pipeline import build
 from edge_lra.planning import make_plan
@@ -146,7 +148,9 @@ def attribute(bundle: Path, request: ExportRequest) -> Attribution:
     inputs = read_inputs(request)
     if not isinstance(inputs.recipe, EncoderRecipe):
         raise NotCoveredError("errors by layer and source: encoders only, not language models")
-    built = build(make_plan(request, inputs), inputs, request)
+    plan = make_plan(request, inputs)
+    check_calibration(load_manifest(bundle), plan)
+    built = build(plan, inputs, request)
     graph = ir.load(bundle / "model.onnx").graph
     sites = find_sites(graph, built.builder.weights, roles(inputs))
     subject = subjects(inputs.adapters, inputs.weights, request.mode)[0]
@@ -162,6 +166,22 @@ def attribute(bundle: Path, request: ExportRequest) -> Attribution:
     layers = [of_layer(index, found, output) for index, output in enumerate(run.outputs)]
     names = [adapter.name for adapter in inputs.adapters]
     return Attribution(subject.name, run.texts, layers, found, remedies, names)
+
+
+def check_calibration(manifest: Mapping[str, Any], plan: Plan) -> None:
+    """Refuse a project that would calibrate otherwise: its weights' divisors would be others.
+
+    Raises:
+        NotCoveredError: names both texts.
+    """
+    own = manifest.get("calibration") or {"source": "random ids"}  # older bundles
+    found = plan.calibration and plan.calibration.as_dict()
+    if found and {**own, "source": None} != {**found, "source": None}:  # a file may be renamed
+        raise NotCoveredError(
+            f"errors by layer and source: found a bundle calibrated with {own['source']}, expected "
+            f"{found['source']} as in this project; export it again, or name as data in "
+            "edge-lra.toml what calibrated it"
+        )
 
 
 def roles(inputs: Inputs) -> dict[str, tuple[int, str]]:

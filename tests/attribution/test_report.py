@@ -27,6 +27,8 @@ TEXTS = ["a fine film", "this is what a bore .", "bad", "not good , not bad"]
 def asked(tiny: Path, request: pytest.FixtureRequest) -> ExportRequest:
     """Return a request whose bundle is written; parametrized by what it changes."""
     (tiny / "t.txt").write_text("\n".join(TEXTS))
+    for name in ("named.txt", "other.txt"):
+        (tiny / name).write_text("\n".join(TEXTS * 8))
     made = ExportRequest(
         tiny / "b.edge", model="model", adapters=[("one", "adapter")], data=tiny / "t.txt"
     )
@@ -161,6 +163,21 @@ def test_a_layer_in_float_has_no_error_of_its_own(found: Attribution) -> None:
 def test_a_bundle_of_other_weights_is_not_taken_apart(asked: ExportRequest) -> None:
     with pytest.raises(NotCoveredError, match=r"query\.weight: found other integers"):
         attribute(asked.out, replace(asked, adapters=()))
+
+
+def test_a_bundle_that_other_text_calibrated_is_not_taken_apart(
+    asked: ExportRequest, tiny: Path
+) -> None:
+    """Its weights are divided otherwise, by little if the texts are alike."""
+    more = tiny / "more.txt"
+    more.write_text("\n".join(TEXTS * 8))
+    with pytest.raises(NotCoveredError, match=r"with built-in text, expected more\.txt"):
+        attribute(asked.out, replace(asked, data=more))
+
+
+@pytest.mark.parametrize("asked", [{"data": Path("named.txt")}], indirect=True)
+def test_text_that_was_renamed_is_the_same(asked: ExportRequest, tiny: Path) -> None:
+    assert attribute(asked.out, replace(asked, data=tiny / "other.txt")).sites
 
 
 def test_nothing_is_written_into_the_bundle(asked: ExportRequest) -> None:
