@@ -81,8 +81,14 @@ def _collect(moments: dict[str, Array], module: str) -> Callable[[Any, Any], Non
 def roots(moment: Array) -> tuple[Array, Array]:
     """Return the root and the inverse root of second moments (in, in), or of variances (in,)."""
     if moment.ndim == 1:
-        root = np.sqrt(np.maximum(moment, FLOOR * moment.max()))
+        root = np.sqrt(_floored(moment))
         return root, 1 / root
     values, vectors = np.linalg.eigh(moment)
-    values = np.sqrt(np.maximum(values, FLOOR * values.max()))
+    values = np.sqrt(_floored(values))
     return (vectors * values) @ vectors.T, (vectors / values) @ vectors.T
+
+
+def _floored(power: Array) -> Array:
+    """Return powers that can be divided by; those of an input that is always 0 are all 1."""
+    highest = power.max()
+    return np.asarray(np.maximum(power, FLOOR * highest if highest > 0 else 1.0))

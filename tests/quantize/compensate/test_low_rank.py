@@ -94,3 +94,11 @@ def test_factors_add_to_what_compensation_gains(weight: Array, moment: Array) ->
     found = restore(weight, compensated.stored.weight(4, 96), moment, 8)
     assert found.before == compensated.error
     assert found.after.ratio < 0.9 * found.before.ratio
+
+
+def test_of_an_input_that_is_always_zero_the_plain_error_is_made_up_for(
+    weight: Array, shown: Array
+) -> None:
+    """As behind a layer whose weights are all zero; text that is not calibrated with may differ."""
+    found = restore(weight, shown, np.zeros((96, 96)), 40).factors
+    np.testing.assert_allclose(change(found), weight - shown, atol=1e-6)
