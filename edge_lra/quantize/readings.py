@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from tempfile import TemporaryFile
+from os import SEEK_END
+from tempfile import SpooledTemporaryFile, gettempdir
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edge_lra.errors import EdgeError
 from edge_lra.quantize.compensate import Coupling, couple
 
 Array = npt.NDArray[Any]
+IN_MEMORY = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -99,16 +102,28 @@ class Known:
 
 
 class MomentFile:
-    """Covariances wait on disk until their weights are written: none stays in memory."""
+    """Covariances wait on disk until their weights are written: few stay in memory."""
 
     def __init__(self) -> None:
-        """Open a file that is gone once it is closed."""
-        self._file = TemporaryFile()  # noqa: SIM115 (it lives as long as its readers)
+        """Open a file that is gone once it is closed; up to IN_MEMORY bytes there is none."""
+        self._file = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 (it lives with its readers)
 
     def keep(self, covariance: Array) -> Callable[[], Array]:
-        """Write a covariance (width, width) in float32; return what reads it in float64."""
-        start, width = self._file.seek(0, 2), len(covariance)
-        self._file.write(covariance.astype(np.float32).tobytes())
+        """Write a covariance (width, width) in float32; return what reads it in float64.
+
+        Raises:
+            EdgeError: the folder for temporary files has no room.
+        """
+        width = len(covariance)
+        self._file.seek(0, SEEK_END)
+        start = self._file.tell()
+        try:
+            self._file.write(covariance.astype(np.float32).tobytes())
+        except OSError as error:
+            raise EdgeError(
+                f"{gettempdir()}: found {error.strerror} while calibrating, expected room for "
+                "covariances of all layers; set TMPDIR to another folder"
+            ) from None
 
         def read() -> Array:
             self._file.seek(start)

@@ -157,17 +157,25 @@ def test_a_swap_that_was_killed_is_whole_at_the_next_use(
     assert names(tiny) == [".edge-lra-last", "adapter", "model", "x.edge"]
 
 
-def test_a_disk_that_refuses_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "line"),
+    [
+        ("none", "x.edge cannot be written: File too large"),
+        ("int8", "found File too large while calibrating, expected room for covariances"),
+    ],
+)
+def test_a_disk_that_refuses_leaves_nothing(tmp_path: Path, scheme: str, line: str) -> None:
     """No file can grow beyond MAX_BYTES: the kernel refuses as a full disk does."""
+    options = ("--quantize", scheme, "--no-verify", "--out", "new/x.edge")
     process = start(
         tmp_path,
-        *(*COMMAND, "export", *SOURCES, "--no-verify", "--out", "new/x.edge"),
+        *(*COMMAND, "export", *SOURCES, *options),
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_BYTES, MAX_BYTES)),
     )
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert errors.startswith("Error: ") and errors.count("\n") == 1
-    assert "x.edge cannot be written: File too large" in errors
+    assert line in errors
     assert names(tmp_path) == []
 
 
