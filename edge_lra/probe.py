@@ -33,7 +33,7 @@ def open_probe(bundle: Path, values: Sequence[str]) -> Run:
         if known[name] not in model.graph.outputs:
             known[name].type = ir.TensorType(ir.DataType.FLOAT)
             model.graph.outputs.append(known[name])
-    shifts = {name: shift_of(known[name].producer()) for name in values}
+    shifts = {name: shift_of(model, name) for name in values}
     session = open_in_memory(ir.to_proto(model).SerializeToString(), bundle)
     names = list(values)
 
@@ -44,9 +44,9 @@ def open_probe(bundle: Path, values: Sequence[str]) -> Run:
     return run
 
 
-def shift_of(node: ir.Node | None) -> Array | float:
-    """Return what is to be added to a node's output, (hidden,) or nothing."""
-    text = None if node is None else node.metadata_props.get(SHIFT)
+def shift_of(model: ir.Model, name: str) -> Array | float:
+    """Return what is to be added to a value of this name, (hidden,) or nothing."""
+    text = model.metadata_props.get(SHIFT + name)
     return 0.0 if text is None else read_shift(text)
 
 

@@ -30,6 +30,7 @@ class CalibratedWriter(ModuleWriter):
         self.recipe = recipe
         self.readings: Mapping[str, Reading] = {}
         self.couplings = Couplings()
+        self.metadata: dict[str, str] = {}  # of the model
         # A gain scales a product before its bias, which could not take in what x was centred by.
         gains = any(slot.gain for slot in plan.slots.values())
         self.centres = plan.remedies.centring and not gains
@@ -121,9 +122,8 @@ class CalibratedWriter(ModuleWriter):
         if smooth is None:
             return
         self.smoothed[name] = smooth
-        node = x.producer()
-        if node is not None and smooth.shift is not None:
-            node.metadata_props[SHIFT] = write_shift(smooth.shift)
+        if smooth.shift is not None:
+            self.metadata[SHIFT + name] = write_shift(smooth.shift)
 
     def calibrate(self) -> dict[str, Reading]:
         """Return what calibration finds of the values that linears read."""

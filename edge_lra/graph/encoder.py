@@ -183,6 +183,7 @@ class EncoderBuilder(CalibratedWriter):
             self.rename(x, LAYER_OUTPUT.format(i=index))
         outputs = write_outputs(self, x)
         model = self.graph.model(outputs, self.recipe.family)
+        model.metadata_props.update(self.metadata)
         return Built(
             model,
             self.graph,

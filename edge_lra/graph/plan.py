@@ -22,8 +22,9 @@ from edge_lra.recipe import Recipe
 from edge_lra.weights import Array
 
 LAYER_OUTPUT = "layer.{i}.output"
-# Metadata of the node that writes a layer's output less a constant: that constant.
-SHIFT = "edge_lra.shift"
+# The model's metadata, by this and a value's name: the constant that the value is held less of. Not
+# the node's, which onnxruntime does not write into a graph that it optimized.
+SHIFT = "edge_lra.shift."
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Built:
 
 
 def write_shift(shift: Array) -> str:
-    """Return a vector (hidden,) as the text of a node's metadata."""
+    """Return a vector (hidden,) as a text of metadata."""
     return base64.b64encode(shift.astype("<f4").tobytes()).decode()
 
 

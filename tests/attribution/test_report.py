@@ -12,9 +12,11 @@ import pytest
 from edge_lra.attribution.report import Attribution, attribute
 from edge_lra.attribution.sites import NotCoveredError
 from edge_lra.bundle import load_manifest
+from edge_lra.graph.plan import LAYER_OUTPUT
 from edge_lra.inputs import ExportRequest, read_inputs
 from edge_lra.pipeline import export
-from edge_lra.probe import open_probe
+from edge_lra.prepack import prepack
+from edge_lra.probe import open_probe, shift_of
 from edge_lra.proof import choose_basis, open_oracle, subjects
 from edge_lra.runner import Runner
 from edge_lra.verify import layer_errors, per_text
@@ -87,6 +89,17 @@ def test_a_layers_output_error_is_the_whole_texts(asked: ExportRequest, found: A
         pairs = np.array([share[index] for share in shares])
         whole = np.sqrt(((pairs[:, 0] * pairs[:, 1]) ** 2).sum() / (pairs[:, 1] ** 2).sum())
         assert layer.output == pytest.approx(whole, rel=1e-3)
+
+
+def test_a_packed_bundles_layers_have_the_same_errors(
+    asked: ExportRequest, found: Attribution
+) -> None:
+    """What they are held less of is known after onnxruntime optimized the graph, too."""
+    graph = ir.load(asked.out / "model.onnx")
+    assert np.abs(shift_of(graph, LAYER_OUTPUT.format(i=0))).max() > 0.1
+    packed = attribute(prepack(asked.out).folder, asked)
+    for layer, own in zip(packed.layers, found.layers, strict=True):
+        assert layer.output == pytest.approx(own.output, rel=0.05)
 
 
 def test_pair_safe_weights_do_not_saturate(found: Attribution) -> None:
