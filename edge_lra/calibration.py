@@ -82,6 +82,8 @@ def calibrate_with(checkpoint: Checkpoint, data: Path | None, longest: int) -> C
     tokenizer.enable_truncation(min(LONGEST, longest))
     encodings = tokenizer.encode_batch([row.text for row in rows])
     ids = [np.array(encoding.ids, np.int64) for encoding in encodings if encoding.ids]
+    if not ids:
+        return Calibration((), "random ids")
     room = np.cumsum([len(text) for text in ids]) <= TOKENS
     texts = tuple(text for text, fits in zip(ids, room, strict=True) if fits)
     return Calibration(texts, " and ".join(names), sha256_file(data) if data and own else None)

@@ -104,7 +104,7 @@ def survival_line(kept: Mapping[str, Any], shown: float | None) -> str:
     """Return what is left of an adapter in the weights and of its effect on the outputs."""
     effect = "" if shown is None else f"; {percent(shown)} % of its effect shows in the outputs"
     if kept["weights"] is None:
-        return f"{kept['adapter']}: its factors stay as they are{effect}"
+        return f"{kept['adapter']}: its factors are not rounded{effect}"
     least = f"{percent(kept['worst_share'])} % in {kept['worst']}"
     return (
         f"{kept['adapter']}: {percent(kept['weights'])} % of its change is left in the weights, "

@@ -10,9 +10,9 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 # MiniLM, mean 1 - cosine of 320 texts' mean-pooled hidden states with float, divided by these
-# powers of the extremes: .6 .00044, .7 .00040, .8 .00036 with weights by GPTQ; rounded plainly
-# stronger ones cost more in the weights than they gain.
-STRENGTH, COMPENSATED = 0.6, 0.8
+# powers of the extremes, with weights by GPTQ: .6 .00052, .7 .00050, .75 .00045, .8 .00048, .9
+# .00049. Rounded plainly, stronger ones cost more in the weights than they gain.
+STRENGTH, COMPENSATED = 0.6, 0.75
 CENTRES = 2**8  # a unit: a shift's coarseness
 ACTIVATIONS, WEIGHTS = 0.3, 0.3  # strengths in decoders
 OUTLIERS = 32
