@@ -41,26 +41,41 @@ def test_what_calibrated_it_is_in_the_manifest(bundle: Path) -> None:
     assert found["texts"] > 100
 
 
-def test_a_text_alone_and_in_any_batch_is_bit_equal(bundle: Path) -> None:
+def batch(bundle: Path) -> tuple[Runner, dict[str, np.ndarray]]:
+    """Return a runner and rows of one length: nothing is padded."""
     runner = Runner.load(bundle, threads=1)
-    texts = [row.text for row in built_in_texts()[:8]]
-    together = runner.tokenize(texts).inputs
-    found = runner.run(together)["last_hidden_state"]
-    others = runner.run({k: v[::-1] for k, v in together.items()})["last_hidden_state"][::-1]
-    np.testing.assert_array_equal(found, others)
-    for row, text in enumerate(texts):
-        alone = runner.run(runner.tokenize([text]).inputs)["last_hidden_state"][0]
-        assert np.isfinite(alone).all()
-        np.testing.assert_array_equal(alone, found[row, : len(alone)])
+    tokens = runner.tokenize([row.text for row in built_in_texts()]).inputs
+    whole = tokens["attention_mask"].sum(axis=1) >= 16
+    return runner, {name: values[whole, :16] for name, values in tokens.items()}
+
+
+def test_a_row_alone_and_in_any_batch_of_its_length_is_bit_equal(bundle: Path) -> None:
+    runner, tokens = batch(bundle)
+    rows = len(tokens["input_ids"])
+    assert rows > 16
+    found = runner.run(tokens)["last_hidden_state"]
+    turned = {name: values[::-1] for name, values in tokens.items()}
+    np.testing.assert_array_equal(runner.run(turned)["last_hidden_state"][::-1], found)
+    for row in range(rows):
+        alone = runner.run({name: values[row : row + 1] for name, values in tokens.items()})
+        np.testing.assert_array_equal(alone["last_hidden_state"][0], found[row])
+
+
+def test_a_text_alone_and_among_others_is_bit_equal(bundle: Path) -> None:
+    """The runner never pads."""
+    runner = Runner.load(bundle, threads=1)
+    texts = [row.text for row in built_in_texts()]
+    together = runner.embed(texts)
+    for text, found in zip(texts, together, strict=True):
+        np.testing.assert_array_equal(runner.embed([text])[0], found)
 
 
 def test_dynamic_scales_depend_on_the_batch(tmp_path: Path) -> None:
-    """So the test above can fail."""
-    runner = Runner.load(make(tmp_path, verify=False), threads=1)
-    texts = [row.text for row in built_in_texts()[:8]]
-    found = runner.run(runner.tokenize(texts).inputs)["last_hidden_state"][0]
-    alone = runner.run(runner.tokenize(texts[:1]).inputs)["last_hidden_state"][0]
-    assert np.abs(alone - found[: len(alone)]).max() > 1e-3
+    """So the tests above can fail."""
+    runner, tokens = batch(make(tmp_path, verify=False))
+    found = runner.run(tokens)["last_hidden_state"][0]
+    alone = runner.run({name: values[:1] for name, values in tokens.items()})
+    assert np.abs(alone["last_hidden_state"][0] - found).max() > 1e-3
 
 
 def test_it_is_nearer_to_float_than_without_remedies(bundle: Path, tmp_path: Path) -> None:
