@@ -49,7 +49,9 @@ def fuzz(seconds: int, parsers: Sequence[str] = tuple(PARSERS)) -> dict[str, str
                     f"-max_total_time={seconds}",
                     f"-max_len={LONGEST}",
                     "-timeout=5",
-                    "-rss_limit_mb=1024",
+                    # A child's peak begins at its parent's, and pytest's passes 1.3 GB.
+                    "-rss_limit_mb=4096",
+                    "-malloc_limit_mb=512",
                     "-print_final_stats=1",
                 ],
                 cwd=scratch,
