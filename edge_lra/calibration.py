@@ -15,7 +15,7 @@ from edge_lra.texts import Row, read_texts, sentences
 from edge_lra.tokenizer_file import open_tokenizer
 from edge_lra.weights import Array
 
-TEXTS = 128  # MiniLM: 16 texts leave half as much error again
+TEXTS = 128  # that calibrate, at most
 OWN = 16  # the user's texts are at least so many, to take ranges of activations from
 LONGEST = 128  # tokens of a text that are read
 TOKENS = 4096  # of all: what the run holds in memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -90,3 +91,35 @@ class Scheme(Protocol):
             table: where its rows come from.
             words: they are an encoder's words.
         """
+
+
+class EachAlone(ABC):
+    """What schemes have in common that multiply by each weight alone."""
+
+    @abstractmethod
+    def linear(
+        self,
+        graph: GraphBuilder,
+        x: ir.Value,
+        name: str,
+        weight: Source,
+        known: Known | None = None,
+    ) -> ir.Value:
+        """Return x (.., in) times the weight, (.., out), without bias."""
+
+    def products(
+        self,
+        graph: GraphBuilder,
+        x: ir.Value,
+        weights: Named,
+        rounding: Rounding,
+        head: bool = False,
+    ) -> list[ir.Value]:
+        """Multiply by each alone."""
+        return [self.linear(graph, x, name, weight) for name, weight in weights]
+
+    def joined(
+        self, graph: GraphBuilder, x: ir.Value, weights: Named, rounding: Rounding
+    ) -> ir.Value | None:
+        """Return None: each is multiplied alone."""
+        return None

@@ -10,7 +10,7 @@ from edge_lra.graph.builder import GraphBuilder
 from edge_lra.quantize.blockwise import BLOCK
 from edge_lra.quantize.digits import Rounding
 from edge_lra.quantize.readings import Known
-from edge_lra.quantize.schemes.base import Named
+from edge_lra.quantize.schemes.base import EachAlone, Named
 from edge_lra.quantize.schemes.extra import plus, with_extra
 from edge_lra.quantize.stored import (
     BlockWeight,
@@ -22,7 +22,7 @@ from edge_lra.weights import Source
 FINER_BITS = 8  # of a linear in blocks that is worth more than 4
 
 
-class Blockwise:
+class Blockwise(EachAlone):
     """Weights in blocks of 32 with a scale each, int8 embedding rows.
 
     Activations stay float in the graph; MatMulNBits rounds them by blocks too (accuracy level 4),
@@ -64,23 +64,6 @@ class Blockwise:
         inputs = [x, values, scale]
         y = graph.op("MatMulNBits", inputs, "com.microsoft", accuracy_level=4, **sizes)
         return plus(graph, x, y, factors)
-
-    def products(
-        self,
-        graph: GraphBuilder,
-        x: ir.Value,
-        weights: Named,
-        rounding: Rounding,
-        head: bool = False,
-    ) -> list[ir.Value]:
-        """Multiply by each alone."""
-        return [self.linear(graph, x, name, weight) for name, weight in weights]
-
-    def joined(
-        self, graph: GraphBuilder, x: ir.Value, weights: Named, rounding: Rounding
-    ) -> ir.Value | None:
-        """Return None: each is multiplied alone."""
-        return None
 
     def embedding(
         self,

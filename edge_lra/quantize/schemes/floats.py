@@ -5,13 +5,12 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from edge_lra.graph.builder import GraphBuilder
-from edge_lra.quantize.digits import Rounding
 from edge_lra.quantize.readings import Known
-from edge_lra.quantize.schemes.base import Named
+from edge_lra.quantize.schemes.base import EachAlone
 from edge_lra.weights import Dense, Source
 
 
-class Float:
+class Float(EachAlone):
     """Keep every weight in float32."""
 
     name = "none"
@@ -33,23 +32,6 @@ class Float:
     ) -> ir.Value:
         """Multiply in float32."""
         return graph.op("MatMul", [x, graph.stored(Dense(name, weight, transpose=True))[0]])
-
-    def products(
-        self,
-        graph: GraphBuilder,
-        x: ir.Value,
-        weights: Named,
-        rounding: Rounding,
-        head: bool = False,
-    ) -> list[ir.Value]:
-        """Multiply by each alone."""
-        return [self.linear(graph, x, name, weight) for name, weight in weights]
-
-    def joined(
-        self, graph: GraphBuilder, x: ir.Value, weights: Named, rounding: Rounding
-    ) -> ir.Value | None:
-        """Return None: each is multiplied alone."""
-        return None
 
     def embedding(
         self,
