@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,22 @@ import onnx_ir as ir
 import onnxruntime
 
 from edge_lra.graph.plan import LAYER_OUTPUT, SHIFT, read_shift
+from edge_lra.runner.external import GRAPH
 
 Array = npt.NDArray[Any]
 # Where the weights of a graph that is opened from memory lie.
 WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
+
+
+def load_graph(bundle: Path) -> ir.Model:
+    """Return the graph of a bundle, its weights unread.
+
+    Those of a prepacked one name where their packed copies lie, which onnx_ir warns of, each.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Ignoring unknown external data key", UserWarning)
+        return ir.load(bundle / GRAPH)
 
 
 def open_probe(bundle: Path, values: Sequence[str]) -> Run:
@@ -27,7 +39,7 @@ def open_probe(bundle: Path, values: Sequence[str]) -> Run:
     The graph is opened from memory beside the bundle's own weights: a bundle may lie where
     nothing can be written, and another process may be reading it.
     """
-    model = ir.load(bundle / "model.onnx")
+    model = load_graph(bundle)
     known = {value.name: value for node in model.graph for value in node.outputs}
     for name in values:
         if known[name] not in model.graph.outputs:
@@ -62,7 +74,7 @@ def open_in_memory(model: bytes, folder: Path) -> onnxruntime.InferenceSession:
 def layer_names(bundle: Path, layers: int) -> list[str]:
     """Return the names of the layers' outputs; the last may be the graph's own output."""
     names = [LAYER_OUTPUT.format(i=i) for i in range(layers)]
-    graph = ir.load(bundle / "model.onnx").graph
+    graph = load_graph(bundle).graph
     if all(value.name != names[-1] for node in graph for value in node.outputs):
         names[-1] = "last_hidden_state"
     return names

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnx_ir as ir
 
 from edge_lra.attribution.errors import Errors, relative, site_errors
 from edge_lra.attribution.remedies import Remedy, try_remedies
@@ -22,6 +21,7 @@ from edge_lra.graph.plan import Plan
 from edge_lra.inputs import ExportRequest, Inputs, read_inputs
 from edge_lra.pipeline import build
 from edge_lra.planning import make_plan
+from edge_lra.probe import load_graph
 from edge_lra.products.write import read_products
 from edge_lra.proof import Subject, choose_basis, open_oracle, subjects
 from edge_lra.quantize.survival import Survival
@@ -148,10 +148,15 @@ def attribute(bundle: Path, request: ExportRequest) -> Attribution:
     inputs = read_inputs(request)
     if not isinstance(inputs.recipe, EncoderRecipe):
         raise NotCoveredError("errors by layer and source: encoders only, not language models")
+    if request.data is not None and not request.data.is_file():
+        raise NotCoveredError(
+            f"errors by layer and source: {request.data}: found no such file, expected the text "
+            "that the project calibrates with"
+        )
     plan = make_plan(request, inputs)
     check_calibration(load_manifest(bundle), plan)
     built = build(plan, inputs, request)
-    graph = ir.load(bundle / "model.onnx").graph
+    graph = load_graph(bundle).graph
     sites = find_sites(graph, built.builder.weights, roles(inputs))
     subject = subjects(inputs.adapters, inputs.weights, request.mode)[0]
     run = run_both(bundle, inputs, request, subject, sites)

@@ -12,6 +12,7 @@ import onnxruntime
 from edge_lra.agent.inputs import session_options
 from edge_lra.bundle import load_manifest
 from edge_lra.graph.plan import LAYER_OUTPUT
+from edge_lra.probe import load_graph
 from edge_lra.runner import Generator
 from edge_lra.runner.cache import Layout
 
@@ -30,7 +31,7 @@ def open_first_layers(folder: Path, count: int) -> Generator:
     manifest = load_manifest(folder)
     decoder = manifest["decoder"]
     manifest["decoder"] = decoder | {"layers": count, "cache": decoder["cache"][: 2 * count]}
-    model = ir.load(folder / "model.onnx")
+    model = load_graph(folder)
     left_out = {name for pair in decoder["cache"][2 * count :] for name in pair.values()}
     cut(model, decoder["layers"], count, left_out)
     probe = folder / PROBE
