@@ -13,7 +13,7 @@ from edge_lra.blas import one_thread
 from edge_lra.graph.decoder_config import DecoderConfig, Layer, read_decoder
 from edge_lra.graph.factors import ADAPTER_INDEX
 from edge_lra.graph.modules import MICROSOFT
-from edge_lra.graph.plan import LAYER_OUTPUT, Built, Plan
+from edge_lra.graph.plan import LAST_TOKENS, LAYER_OUTPUT, Built, Plan
 from edge_lra.graph.products import ProductWriter
 from edge_lra.graph.rope import Rope
 from edge_lra.quantize.calibrate import random_tokens
@@ -227,11 +227,21 @@ class DecoderBuilder(ProductWriter):
         if site is not None and "gate" in module and free:
             self.row_scales[up] = 1 / site.divisor
 
-    def layer(self, x: Value, index: int, lengths: Lengths) -> Value:
-        """Write one layer: attention and feed-forward, each before a residual sum."""
+    def layer(self, x: Value, index: int, lengths: Lengths, first: Value | None = None) -> Value:
+        """Write one layer: attention and feed-forward, each before a residual sum.
+
+        Args:
+            x: (batch, sequence, hidden).
+            index: the layer's number.
+            lengths: of the rows.
+            first: (1,) of the tokens to return; None for all. The others give keys and values.
+        """
         module = {role: name.format(i=index) for role, name in self.recipe.layer.items()}
         readers = self.readers(self.norm(x, module["attention_norm"]), module)
         context = self.attention(readers, index, lengths)
+        if first is not None:
+            x, context = self.rest(x, first), self.rest(context, first)
+            x.name = LAST_TOKENS
         if module["output"] in self.sites:
             self.mark(context, self.sites[module["output"]], divided=False)
         y = self.linear(context, module["output"])
@@ -243,23 +253,23 @@ class DecoderBuilder(ProductWriter):
             y = self.norm(y, module["feed_forward_post_norm"])
         return self.graph.op("Add", [x, y])
 
-    def logits(self, x: Value, ids: Value) -> tuple[Value, Value]:
-        """Return the last position's logits, and every position's of a short run."""
+    def first_wanted(self, ids: Value) -> Value:
+        """Return the position (1,) from which on logits are given: the last, or a short run's 0."""
         graph = self.graph
         count = graph.op("Shape", [ids], start=1, end=2)
         long = graph.op("Greater", [count, graph.ints(ALL_LOGITS_TOKENS)])
-        skipped = graph.op(
-            "Mul",
-            [
-                graph.op("Cast", [long], to=int(ir.DataType.INT64)),
-                graph.op("Sub", [count, graph.ints(1)]),
-            ],
-        )
-        x = graph.op("Slice", [x, skipped, graph.ints(2**31 - 1), graph.ints(1)])
+        chosen = graph.op("Cast", [long], to=int(ir.DataType.INT64))
+        return graph.op("Mul", [chosen, graph.op("Sub", [count, graph.ints(1)])])
+
+    def rest(self, x: Value, first: Value) -> Value:
+        """Return x (batch, sequence, width) from a position on."""
+        return self.graph.op("Slice", [x, first, self.graph.ints(2**31 - 1), self.graph.ints(1)])
+
+    def logits(self, x: Value) -> tuple[Value, Value]:
+        """Return the last position's logits, and those of every position in x."""
         x = self.norm(x, self.recipe.final_norm)
         every = self.cap(self.head(x))
-        last = graph.op("Slice", [every, graph.ints(-1), graph.ints(2**31 - 1), graph.ints(1)])
-        return last, every
+        return self.rest(every, self.graph.ints(-1)), every
 
     def head(self, x: Value) -> Value:
         """Return the logits of hidden states, (.., vocabulary)."""
@@ -287,11 +297,13 @@ class DecoderBuilder(ProductWriter):
         mask = graph.input("attention_mask", "int64", ("batch", "total_sequence"))
         lengths = self.lengths(mask)
         x = self.embed(ids, lengths)
-        for index in range(len(self.config.layers)):
-            x = self.layer(x, index, lengths)
+        first = self.first_wanted(ids)
+        count = len(self.config.layers)
+        for index in range(count):
+            x = self.layer(x, index, lengths, first if index == count - 1 else None)
             x.name = LAYER_OUTPUT.format(i=index)
         vocabulary = self.head_source().shape[0]
-        last, every = self.logits(x, ids)
+        last, every = self.logits(x)
         outputs: list[Output] = [
             ("logits", last, ("batch", 1, vocabulary)),
             ("all_logits", every, ("batch", "positions", vocabulary)),

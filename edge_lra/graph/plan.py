@@ -22,6 +22,8 @@ from edge_lra.recipe import Recipe
 from edge_lra.weights import Array
 
 LAYER_OUTPUT = "layer.{i}.output"
+# Of what enters a decoder's last layer, the tokens whose logits are given.
+LAST_TOKENS = "last_tokens"
 # The model's metadata, by this and a value's name: the constant that the value is held less of. Not
 # the node's, which onnxruntime does not write into a graph that it optimized.
 SHIFT = "edge_lra.shift."

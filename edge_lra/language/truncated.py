@@ -11,7 +11,7 @@ import onnxruntime
 
 from edge_lra.agent.inputs import session_options
 from edge_lra.bundle import load_manifest
-from edge_lra.graph.plan import LAYER_OUTPUT
+from edge_lra.graph.plan import LAST_TOKENS, LAYER_OUTPUT
 from edge_lra.probe import load_graph
 from edge_lra.runner import Generator
 from edge_lra.runner.cache import Layout
@@ -22,7 +22,8 @@ PROBE = "probe.onnx"
 def open_first_layers(folder: Path, count: int) -> Generator:
     """Return a generator over a bundle's first layers, its final norm and its head.
 
-    The nodes are the bundle's own; what read the last layer reads the last that is kept.
+    The nodes are the bundle's own; what read the last layer reads the last that is kept, of the
+    tokens whose logits are given.
 
     Args:
         folder: the bundle's.
@@ -56,8 +57,12 @@ def cut(model: ir.Model, layers: int, count: int, left_out: set[str]) -> None:
     graph = model.graph
     values = {value.name: value for node in graph for value in node.outputs}
     last, kept = (values[LAYER_OUTPUT.format(i=i - 1)] for i in (layers, count))
+    wanted = values[LAST_TOKENS]
+    slicing = wanted.producer()
+    assert slicing is not None
+    slicing.replace_input_with(0, kept)
     for node, place in list(last.uses()):
-        node.replace_input_with(place, kept)
+        node.replace_input_with(place, wanted)
     graph.outputs[:] = [value for value in graph.outputs if value.name not in left_out]
     needed: set[Any] = set()
     waiting: list[Any] = list(graph.outputs)

@@ -117,21 +117,24 @@ class Stepper:
         self.cache: dict[str, Array] = {}
         self.length = 0
 
-    def run(self, ids: Array) -> tuple[Array, Array]:
-        """Return the last and all logits of the next tokens (batch, sequence)."""
+    def feeds(self, ids: Array) -> dict[str, Array]:
+        """Return the graph's inputs for the next tokens (batch, sequence)."""
         batch, count = ids.shape
         if not self.length:
             shape = (batch, self.entry["kv_heads"], 0, self.entry["head_size"])
             self.cache = {c["past"]: np.zeros(shape, np.float32) for c in self.entry["cache"]}
         self.length += count
-        feeds = {
+        return {
             "input_ids": ids,
             "attention_mask": np.ones((batch, self.length), np.int64),
             **self.cache,
             **self.fixed,
         }
+
+    def run(self, ids: Array) -> tuple[Array, Array]:
+        """Return the last and all logits of the next tokens (batch, sequence)."""
         names = ["logits", "all_logits", *(c["present"] for c in self.entry["cache"])]
-        last, every, *presents = self.session.run(names, feeds)
+        last, every, *presents = self.session.run(names, self.feeds(ids))
         places = [c["past"] for c in self.entry["cache"]]
         self.cache = dict(zip(places, presents, strict=True))
         return last, every

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from edge_lra.graph.decoder import ALL_LOGITS_TOKENS, build_decoder
+from edge_lra.graph.plan import LAYER_OUTPUT
+from edge_lra.probe import open_probe
 from tests.graph.decoders import (
     FAMILIES,
     Stepper,
@@ -52,3 +54,16 @@ def test_short_runs_give_the_logits_of_every_position(tmp_path: Path, name: str)
         last, every = stepper.run(ids[:, part])
         assert np.abs(every - expected[:, part]).max() <= TOLERANCE
         assert np.array_equal(last, every[:, -1:])
+
+
+@pytest.mark.parametrize(("tokens", "read"), [(ALL_LOGITS_TOKENS, ALL_LOGITS_TOKENS), (28, 1)])
+def test_the_last_layer_is_for_the_tokens_whose_logits_are_given(
+    tmp_path: Path, tokens: int, read: int
+) -> None:
+    random_model("llama").save_pretrained(tmp_path / "base")
+    built = build_decoder(plan_for(tmp_path / "base"))
+    stepper = Stepper(write_graph(built, tmp_path / "graph"), built)
+    layers = [LAYER_OUTPUT.format(i=i) for i in range(len(stepper.entry["cache"]) // 2)]
+    feeds = stepper.feeds(token_ids((1, tokens)))
+    found = open_probe(tmp_path / "graph", layers)(feeds)
+    assert [found[name].shape[1] for name in layers] == [*[tokens] * (len(layers) - 1), read]
