@@ -71,6 +71,16 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def four_bits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the same in int4: weights and words in blocks."""
+    out = tmp_path_factory.mktemp("bundles") / "int4.edge"
+    request = ExportRequest(
+        out, model=MINILM, adapters=[("sentiment", SENTIMENT)], labels=LABELS, scheme="int4"
+    )
+    return export(request)
+
+
+@pytest.fixture(scope="session")
 def factored(tmp_path_factory: pytest.TempPathFactory, mirrored: Path) -> Path:
     """Return MiniLM with two adapters, each with a head of its own, int8."""
     out = tmp_path_factory.mktemp("bundles") / "factored.edge"

@@ -16,7 +16,7 @@ from tests.runner import tiny_decoder as tiny_decoder_module
 from tests.runtime.android.probe import Probe
 from tests.runtime.android.toolchain import ROOT
 
-BUNDLES = ["merged", "factored", "hidden"]
+BUNDLES = ["merged", "factored", "hidden", "four_bits"]
 
 
 def test_every_integer_is_exact(probe: Probe) -> None:

@@ -15,7 +15,7 @@ from edge_lra.golden import compare, read_golden
 from tests.runtime.js.chromium import Chromium
 from tests.runtime.js.hosts import PHONE, ROOT, Host, Node, Web, value_of
 
-BUNDLES = ["merged", "factored", "hidden"]
+BUNDLES = ["merged", "factored", "hidden", "four_bits"]
 
 
 def golden_runs(folder: Path) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
