@@ -11,7 +11,7 @@ import numpy as np
 
 from edge_lra.bundle import sha256_file
 from edge_lra.checkpoint import Checkpoint
-from edge_lra.texts import Row, read_texts, sentences
+from edge_lra.texts import Row, pairs_of, read_texts, sentences
 from edge_lra.tokenizer_file import open_tokenizer
 from edge_lra.weights import Array
 
@@ -30,11 +30,13 @@ class Calibration:
         texts: each (tokens,) ids; none for random ids.
         source: where they come from.
         sha256: of the user's file, where texts of it are among them.
+        types: of each text's tokens, (tokens,), which of a pair they are of; none for 0 throughout.
     """
 
     texts: tuple[Array, ...]
     source: str
     sha256: str | None = None
+    types: tuple[Array, ...] = ()
 
     @property
     def own(self) -> bool:
@@ -59,13 +61,23 @@ def split_rows(rows: Sequence[Row], most: int) -> tuple[Sequence[Row], Sequence[
     return rows[: len(rows) - count][:most], rows[len(rows) - count :]
 
 
-def calibrate_with(checkpoint: Checkpoint, data: Path | None, longest: int) -> Calibration:
+def calibrate_with(
+    checkpoint: Checkpoint,
+    data: Path | None,
+    longest: int,
+    task: str = "feature-extraction",
+    typed: bool = True,
+) -> Calibration:
     """Return the user's text filled up to TEXTS with the built-in one; random ids without tokens.
+
+    Texts go in pairs where the user's do, or where a question goes with its context.
 
     Args:
         checkpoint: has the tokenizer.
         data: the user's text.
         longest: tokens that the model takes.
+        task: what the model is exported for.
+        typed: it is told which of a pair a token is of.
 
     Raises:
         EdgeError: the file is not text.
@@ -73,20 +85,32 @@ def calibrate_with(checkpoint: Checkpoint, data: Path | None, longest: int) -> C
     file = checkpoint.path / "tokenizer.json"
     if not file.is_file():
         return Calibration((), "random ids")
-    rows = list(split_rows(read_texts(data), 0)[1]) if data else []
+    rows = list(split_rows(read_texts(data, paired=True), 0)[1]) if data else []
     own = len(rows)
-    rows += sentences(BUILT_IN)[: TEXTS - own]
+    paired = any(row.pair is not None for row in rows)
+    added = sentences(BUILT_IN)[: TEXTS - own]
+    pairs = [
+        *(pairs_of(rows, task) or []),
+        *(pairs_of(added, "question-answering" if paired else task) or []),
+    ]
+    rows += added
     names = [*([data.name] if data and own else []), *(["built-in text"] if own < TEXTS else [])]
     tokenizer = open_tokenizer(file, file)
     tokenizer.no_padding()
     tokenizer.enable_truncation(min(LONGEST, longest))
-    encodings = tokenizer.encode_batch([row.text for row in rows])
-    ids = [np.array(encoding.ids, np.int64) for encoding in encodings if encoding.ids]
-    if not ids:
+    texts = [row.text for row in rows]
+    encodings = tokenizer.encode_batch(list(zip(texts, pairs, strict=True)) if pairs else texts)
+    encodings = [encoding for encoding in encodings if encoding.ids]
+    if not encodings:
         return Calibration((), "random ids")
-    room = np.cumsum([len(text) for text in ids]) <= TOKENS
-    texts = tuple(text for text, fits in zip(ids, room, strict=True) if fits)
-    return Calibration(texts, " and ".join(names), sha256_file(data) if data and own else None)
+    room = np.cumsum([len(encoding.ids) for encoding in encodings]) <= TOKENS
+    fitting = [encoding for encoding, fits in zip(encodings, room, strict=True) if fits]
+    return Calibration(
+        tuple(np.array(encoding.ids, np.int64) for encoding in fitting),
+        " and ".join(names),
+        sha256_file(data) if data and own else None,
+        tuple(np.array(e.type_ids, np.int64) for e in fitting) if pairs and typed else (),
+    )
 
 
 def calibrated_with(manifest: Mapping[str, Any], data: Path | None) -> bool:

@@ -253,6 +253,14 @@ def check_out(request: ExportRequest, base: Path, adapters: Sequence[Adapter]) -
             )
 
 
+def sees_types(adapters: Sequence[Adapter]) -> bool:
+    """Say whether text's token types reach the model.
+
+    PEFT's model for question answering drops them, in training as well: it gets zeros.
+    """
+    return all(adapter.task_type != "QUESTION_ANS" for adapter in adapters)
+
+
 def default_adapter_name(path: str | Path) -> str:
     """Return the folder's name, a file's without its ending, or the last part of a hub id."""
     place = Path(path).expanduser().resolve()

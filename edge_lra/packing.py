@@ -19,7 +19,7 @@ from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
 from edge_lra.graph.factors import AdapterInput
 from edge_lra.graph.plan import Built
-from edge_lra.inputs import ExportRequest, Inputs
+from edge_lra.inputs import ExportRequest, Inputs, sees_types
 from edge_lra.metrics import Array
 from edge_lra.quantize import SCHEMES
 from edge_lra.quantize.stored import BlockWeight, Int8Weight, single_weights
@@ -182,11 +182,7 @@ def adapter_labels(
 def copy_tokenizer(
     checkpoint: Checkpoint, folder: Path, adapters: Sequence[Adapter]
 ) -> dict[str, Any] | None:
-    """Copy tokenizer and config; return the manifest's entry for the tokenizer.
-
-    PEFT's model for question answering drops `token_type_ids`, in training as well: for such an
-    adapter text gets zeros.
-    """
+    """Copy tokenizer and config; return the manifest's entry for the tokenizer."""
     checkpoint.write_side_files(folder, COPIED)
     file = folder / "tokenizer.json"
     if not file.is_file():
@@ -199,7 +195,7 @@ def copy_tokenizer(
         "file": file.name,
         "pad_id": pad_id,
         "pad_token": token,
-        "token_types": all(adapter.task_type != "QUESTION_ANS" for adapter in adapters),
+        "token_types": sees_types(adapters),
     }
 
 

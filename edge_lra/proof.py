@@ -21,7 +21,7 @@ from edge_lra.inputs import ExportRequest, Inputs, Progress, random_ids
 from edge_lra.oracle import Oracle
 from edge_lra.runner import Runner
 from edge_lra.task import ONE_LABEL
-from edge_lra.texts import built_in_texts, read_texts
+from edge_lra.texts import built_in_texts, pairs_of, read_texts
 from edge_lra.verify import Basis, Report, adapter_survival, check, collect, compare, layer_errors
 
 MAX_TEXTS = 256
@@ -203,14 +203,13 @@ def text_basis(runner: Runner, data: Path | None, calibrated: bool = False) -> B
         data: the user's file.
         calibrated: the bundle was calibrated with a part of it, which is left out.
     """
-    rows = read_texts(data) if data else built_in_texts()
+    rows = read_texts(data, paired=True) if data else built_in_texts()
     labelled = runner.manifest["problem_type"] == ONE_LABEL and any(row.label for row in rows)
     most = MAX_LABELLED if labelled else MAX_TEXTS
     rows = list(split_rows(rows, most)[0]) if data and calibrated else rows[:most]
     texts = [row.text for row in rows]
     labels = tuple(row.label or None for row in rows) if labelled else ()
-    pairs = texts[1:] + texts[:1] if runner.manifest["task"] == "question-answering" else None
-    tokens = runner.tokenize(texts, pairs)
+    tokens = runner.tokenize(texts, pairs_of(rows, runner.manifest["task"]))
     source = data.name if data else "built-in sentences"
     return Basis(tokens.inputs, source, tokens.truncated, labels)
 

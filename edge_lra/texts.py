@@ -1,10 +1,10 @@
-"""Text for verification, from the user's file."""
+"""Text to verify and to calibrate with, from the user's file."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,19 +13,50 @@ from edge_lra.errors import EdgeError
 
 @dataclass(frozen=True)
 class Row:
-    """One text and, where the file has it, its label."""
+    """One text and, where the file has them, its label and the text that it goes with."""
 
     text: str
     label: str | None = None
+    pair: str | None = None
 
 
-def read_texts(path: Path) -> list[Row]:
+def read_texts(path: Path, paired: bool = False) -> list[Row]:
     """Read `.txt` (a line each) or `.tsv`, `.csv`, `.jsonl` with `text` and perhaps `label`.
 
+    Args:
+        path: the file.
+        paired: `text_pair` may stand beside `text`, then in each row.
+
     Raises:
-        EdgeError: the file is missing, empty, of another kind or has no `text`.
+        EdgeError: the file is missing, empty, of another kind, has no `text`, or a `text_pair`
+            that is not taken.
     """
-    return [row for row in _read(path) if row.text.strip()]
+    rows = [row for row in _read(path) if row.text.strip()]
+    _check_pairs(path, rows, paired)
+    return rows
+
+
+def _check_pairs(path: Path, rows: Sequence[Row], paired: bool) -> None:
+    alone = sum(row.pair is None for row in rows)
+    if not paired and alone < len(rows):
+        raise EdgeError(f"{path}: found text_pair, expected text alone; leave it out")
+    if 0 < alone < len(rows):
+        raise EdgeError(
+            f"{path}: found {alone} rows of {len(rows)} without text_pair, expected one in each, "
+            "or in none"
+        )
+
+
+def pairs_of(rows: Sequence[Row], task: str) -> list[str] | None:
+    """Return what each text goes with; None where texts are alone.
+
+    Where a question goes with its context, and rows have none, each goes with the next row's text.
+    """
+    found = [row.pair for row in rows if row.pair is not None]
+    if len(found) == len(rows) > 0:
+        return found
+    texts = [row.text for row in rows]
+    return texts[1:] + texts[:1] if task == "question-answering" else None
 
 
 def _read(path: Path) -> list[Row]:
@@ -34,7 +65,8 @@ def _read(path: Path) -> list[Row]:
         raise EdgeError(f"{path}: found {path.suffix!r}, expected one of {', '.join(readers)}")
     try:
         rows = list(readers[path.suffix](path))
-        "".join(row.text for row in rows).encode()  # JSON may hold half a surrogate pair
+        for row in rows:  # JSON may hold half a surrogate pair
+            (row.text + (row.pair or "")).encode()
     except FileNotFoundError:
         raise EdgeError(f"{path}: found no such file; check --data") from None
     except OSError as error:
@@ -51,12 +83,13 @@ def _read(path: Path) -> list[Row]:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read rows to train on: as `read_texts`, but a row of a table without text is an error.
+    """Read rows to train on, each a text alone; a row of a table without text is an error.
 
     Raises:
-        EdgeError: names the row.
+        EdgeError: names the row, or a `text_pair`.
     """
     rows = _read(path)
+    _check_pairs(path, rows, paired=False)
     for number, row in enumerate(rows, 1):
         if not row.text.strip():
             raise EdgeError(
@@ -82,7 +115,7 @@ def _table(path: Path) -> Iterator[Row]:
         else:
             rows = csv.DictReader(file)
         for row in rows:
-            yield Row(row["text"] or "", row.get("label"))
+            yield Row(row["text"] or "", row.get("label"), row.get("text_pair") or None)
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
@@ -95,7 +128,8 @@ def _jsonl(path: Path) -> Iterator[Row]:
         label = row.get("label")
         if isinstance(label, list | dict | bool):
             raise ValueError(f"line {number}: label {json.dumps(label)}")
-        yield Row(text, None if label is None else str(label))
+        pair = row.get("text_pair")
+        yield Row(text, *(None if part is None else str(part) for part in (label, pair)))
 
 
 def built_in_texts() -> list[Row]:

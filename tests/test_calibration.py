@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_lra.bundle import sha256_file
+from edge_lra.bundle import load_manifest, sha256_file
 from edge_lra.calibration import (
     LONGEST,
     OWN,
@@ -20,9 +20,11 @@ from edge_lra.calibration import (
 )
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
+from edge_lra.golden import read_golden
 from edge_lra.inputs import ExportRequest, read_inputs
+from edge_lra.pipeline import export
 from edge_lra.planning import make_plan
-from edge_lra.texts import Row, built_in_texts, sentences
+from edge_lra.texts import Row, built_in_texts, read_texts, sentences
 
 
 @pytest.mark.parametrize("count", [1, 2 * OWN - 1, 2 * OWN, 48, 300, 5000])
@@ -91,6 +93,52 @@ def test_ids_are_the_tokenizers(tiny: Path) -> None:
     expected = tokenizer.encode(data.read_text().splitlines()[OWN]).ids
     found = calibrate_with(Checkpoint(tiny / "model"), data, 40).texts[0]
     np.testing.assert_array_equal(found, expected)
+
+
+def pairs(folder: Path, count: int, header: str = "text\ttext_pair\tlabel") -> Path:
+    file = folder / "pairs.tsv"
+    file.write_text(f"{header}\n" + "".join(f"good film\tbad {i} .\t1\n" for i in range(count)))
+    return file
+
+
+def test_pairs_calibrate_as_pairs(tiny: Path) -> None:
+    from tokenizers import Tokenizer
+
+    base, data = Checkpoint(tiny / "model"), pairs(tiny, 2 * OWN)
+    found = calibrate_with(base, data, 40)
+    tokenizer = Tokenizer.from_file(str(tiny / "model" / "tokenizer.json"))
+    expected = tokenizer.encode("good film", f"bad {OWN} .")
+    assert found.texts[0].tolist() == expected.ids
+    assert found.types[0].tolist() == expected.type_ids and max(expected.type_ids) == 1
+    assert all(types.max() == 1 for types in found.types)  # the built-in texts too
+    assert not calibrate_with(base, data, 40, typed=False).types
+
+
+def test_pairs_are_proven_as_pairs(tiny: Path) -> None:
+    data = pairs(tiny, 2 * OWN)
+    labels = ["bad", "good"]
+    request = ExportRequest(
+        tiny / "b.edge", model="model", adapters=[("a", "adapter")], labels=labels, data=data
+    )
+    manifest = load_manifest(export(request))
+    cases = read_golden(request.out, manifest)
+    assert cases and all(case.inputs["token_type_ids"].max() == 1 for case in cases)
+    assert manifest["fidelity"]["reports"][0]["metrics"]["labelled_rows"] == OWN
+
+
+def test_questions_calibrate_with_their_contexts(tiny: Path) -> None:
+    found = calibrate_with(Checkpoint(tiny / "model"), None, 40, "question-answering")
+    assert all(types.max() == 1 for types in found.types) and len(found.types) > TEXTS // 4
+    assert not calibrate_with(Checkpoint(tiny / "model"), None, 40).types
+
+
+def test_a_column_of_pairs_with_holes_is_refused(tiny: Path) -> None:
+    data = pairs(tiny, 3)
+    data.write_text(data.read_text() + "alone\t\t1\n")
+    with pytest.raises(EdgeError, match=r"found 1 rows of 4 without text_pair, expected one in"):
+        read_texts(data, paired=True)
+    with pytest.raises(EdgeError, match="found text_pair, expected text alone"):
+        read_texts(data)
 
 
 def test_ids_beyond_the_embeddings_rows_are_refused(tiny: Path) -> None:

@@ -132,9 +132,9 @@ class CalibratedWriter(ModuleWriter):
             parts = self.recipe, plan.config, self.epsilon, self.source, MomentFile()
             sites = self.mixed_sites()
             if not sites:
-                return EncoderRun(*parts).run(plan.texts)
+                return EncoderRun(*parts).run(plan.texts, plan.types)
             trials = TrialRun(*parts, sites, plan.remedies.gptq)
-            readings = trials.run(plan.texts)
+            readings = trials.run(plan.texts, plan.types)
             self.finer = finer_sites(trials.changes)
             return readings
         vocabulary = self.source(self.recipe.embeddings["word"]).shape[0]

@@ -67,6 +67,11 @@ class Plan:
         """The token ids (tokens,) of each text to calibrate with; none for random ids."""
         return self.calibration.texts if self.calibration else ()
 
+    @property
+    def types(self) -> Sequence[Array]:
+        """The token types (tokens,) of each text to calibrate with; none for 0 throughout."""
+        return self.calibration.types if self.calibration else ()
+
 
 @dataclass(frozen=True)
 class Built:

@@ -88,8 +88,12 @@ class EncoderRun(FloatRun):
         self.moments = moments
         self.readings: dict[str, Reading] = {}
 
-    def run(self, texts: Sequence[Array]) -> dict[str, Reading]:
-        """Run texts, each (tokens,) ids.
+    def run(self, texts: Sequence[Array], types: Sequence[Array] = ()) -> dict[str, Reading]:
+        """Run texts.
+
+        Args:
+            texts: each (tokens,) ids.
+            types: of each text's tokens, which of a pair they are of; none for 0 throughout.
 
         Returns:
             The readings of every norm's output, of every feed-forward activation by the name of
@@ -97,7 +101,7 @@ class EncoderRun(FloatRun):
             reads it.
         """
         ends = np.cumsum([len(ids) for ids in texts])[:-1]
-        x = self.embed(texts)
+        x = self.embed(texts, types)
         for index in range(self.recipe.count(self.config, "layers")):
             names = {role: name.format(i=index) for role, name in self.recipe.layer.items()}
             x = self.layer(x, names, ends)
@@ -111,7 +115,7 @@ class EncoderRun(FloatRun):
         self.remember(names["up"], inner)
         return self.norm(x + self.linear(inner, names["down"]), names["output_norm"])
 
-    def embed(self, texts: Sequence[Array]) -> Array:
+    def embed(self, texts: Sequence[Array], types: Sequence[Array] = ()) -> Array:
         """Return the normalized sum of word, position and token type rows, (tokens, hidden)."""
         names = self.recipe.embeddings
         first = 0
@@ -121,7 +125,8 @@ class EncoderRun(FloatRun):
         x = self.rows(names["word"], np.concatenate(texts))
         x = x + self.rows(names["position"], positions)
         if "token_type" in names:
-            x = x + self.rows(names["token_type"], np.zeros(1, np.int64))
+            of = np.concatenate(types) if types else np.zeros(1, np.int64)
+            x = x + self.rows(names["token_type"], of)
         return self.norm(x, names["norm"])
 
     def linear(self, x: Array, module: str) -> Array:

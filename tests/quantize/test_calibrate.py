@@ -25,8 +25,10 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("family", list(SIZES))
-def test_readings_are_those_of_transformers(tmp_path: Path, family: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "pairs"), [*((family, False) for family in SIZES), ("bert", True)]
+)
+def test_readings_are_those_of_transformers(tmp_path: Path, family: str, pairs: bool) -> None:
     inner = {"hidden_dim": 64} if family == "distilbert" else {"intermediate_size": 64}
     config = transformers.AutoConfig.for_model(
         family, vocab_size=100, max_position_embeddings=40, **inner, **SIZES[family]
@@ -47,7 +49,8 @@ def test_readings_are_those_of_transformers(tmp_path: Path, family: str) -> None
     ids = random_tokens(100, 30, 1)
     texts = [*ids, ids[0, :7]]
     run = EncoderRun(recipe, base.config, builder.epsilon, builder.source, MomentFile())
-    found = run.run(texts)
+    types = [(np.arange(len(text)) >= 3).astype(np.int64) for text in texts] if pairs else []
+    found = run.run(texts, types)
 
     seen: dict[str, list[np.ndarray]] = {}
 
@@ -72,8 +75,9 @@ def test_readings_are_those_of_transformers(tmp_path: Path, family: str) -> None
         else:
             modules[name].register_forward_hook(remember(name, "norm" not in name.lower()))
     with torch.no_grad():
-        for text in texts:
-            model(torch.from_numpy(text[None]))
+        for place, text in enumerate(texts):
+            kinds = {"token_type_ids": torch.from_numpy(types[place][None])} if pairs else {}
+            model(torch.from_numpy(text[None]), **kinds)
     assert len(found) == 1 + 2 * 4 == len(seen)
     for name, reading in found.items():
         values = np.concatenate(seen[name]).astype(np.float64)
