@@ -19,12 +19,17 @@ import numpy as np
 import timing
 from decoder_engines import KINDS, Sequence
 from decoder_model import Texts, compare, write_merged, write_random
-from llama_cpp import LlamaCpp, write_q8_0
+from gguf import LlamaFileType
+from llama_cpp import LlamaCpp
+from llama_gguf import write_gguf
+from report import Target, target_table
 
 from edge_lra.pipeline import ExportRequest, export
 
 SCHEMES = ("int8", "int8-weight-only", "int4")
-LLAMA, GENAI = "llama.cpp Q8_0", "genai int8"
+LLAMA, LLAMA4, GENAI = "llama.cpp Q8_0", "llama.cpp Q4_K_M", "genai int8"
+GGUF = {LLAMA: LlamaFileType.MOSTLY_Q8_0, LLAMA4: LlamaFileType.MOSTLY_Q4_K_M}
+INT4 = "edge-lra int4"
 CONTEXTS, PROMPTS = (128, 1024), (128, 512)
 
 
@@ -72,7 +77,7 @@ def main(
         else:
             texts = write_merged(model, adapter, data, base)
         listed = make_engines(folder, base, schemes, genai)
-        print(f"llama.cpp: {LlamaCpp(folder / 'q8_0.gguf', 1).system}")
+        print(f"llama.cpp: {LlamaCpp(by_name(listed, LLAMA).path, 1).system}")
         result["speed"] = {}
         for count in threads:
             found = measure_speed(listed, count, runs)
@@ -83,6 +88,9 @@ def main(
         if texts is not None:
             result["fidelity"] = {e.name: measure_fidelity(e, texts) for e in listed}
             print_fidelity(result["fidelity"])
+        targets = int4_targets(listed, result.get("fidelity", {}))
+        result["targets"] = [target.as_dict() for target in targets]
+        print(f"\n{target_table(targets)}" if targets else "")
     if json_to:
         json_to.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
@@ -96,7 +104,9 @@ def make_engines(folder: Path, model: Path, schemes: tuple[str, ...], genai: boo
             out, str(model), scheme=scheme, context=decoder_engines.CONTEXT, verify=False
         )
         listed.append(Engine(f"edge-lra {scheme}", "edge", export(request)))
-    listed.append(Engine(LLAMA, "llama.cpp", write_q8_0(model, folder / "q8_0.gguf")))
+    for name, file_type in GGUF.items():
+        out = folder / f"{file_type.name.lower()}.gguf"
+        listed.append(Engine(name, "llama.cpp", write_gguf(model, out, file_type)))
     if genai:
         out = folder / "genai"
         command = [sys.executable, "-m", "onnxruntime_genai.models.builder"]
@@ -104,6 +114,11 @@ def make_engines(folder: Path, model: Path, schemes: tuple[str, ...], genai: boo
         subprocess.run(command, check=True, capture_output=True)
         listed.append(Engine(GENAI, "genai", out))
     return listed
+
+
+def by_name(listed: list[Engine], name: str) -> Engine:
+    """Return the engine of a name."""
+    return next(engine for engine in listed if engine.name == name)
 
 
 # ---- speed -----------------------------------------------------------------------------------
@@ -196,23 +211,50 @@ def print_loading(listed: list[Engine], found: Mapping[str, Mapping[str, float]]
         print(f"{engine.name:28}{numbers}{share:12.2f}")
 
 
-def measure_fidelity(engine: Engine, texts: Texts) -> dict[str, float]:
-    """Return how far an engine's predictions of held-out text are from float's."""
+def measure_fidelity(engine: Engine, texts: Texts) -> dict[str, dict[str, float]]:
+    """Return how far an engine's predictions of held-out text are from float's, by how it reads.
+
+    "prompt" is as many tokens a run as it gives the logits of: a whole text in llama.cpp, 16 in
+    our bundles, one in onnxruntime-genai. "step" is one for all.
+    """
     sequence = KINDS[engine.kind](engine.path, 2)
-    found = []
-    for ids in texts.ids:
-        sequence.truncate(0)
-        found.append(sequence.score(ids))
-    return compare(texts, found)
+
+    def steps(ids: list[int]) -> np.ndarray:
+        return np.stack([sequence.step(token).copy() for token in ids])
+
+    found = {}
+    for what, read in (("prompt", sequence.score), ("step", steps)):
+        logits = []
+        for ids in texts.ids:
+            sequence.truncate(0)
+            logits.append(read(ids))
+        found[what] = compare(texts, logits)
+    return found
 
 
-def print_fidelity(found: Mapping[str, Mapping[str, float]]) -> None:
-    """Print each engine's distance from float, and how many times llama.cpp's it is."""
-    print(f"\n{'':28}{'mean KL':>10}{'(times)':>10}{'same top':>10}{'perplexity':>12}")
-    for name, values in found.items():
-        ratio = values["kl_mean"] / found[LLAMA]["kl_mean"]
-        numbers = f"{values['kl_mean']:10.5f}{ratio:10.2f}{values['same_top']:10.3f}"
-        print(f"{name:28}{numbers}{values['perplexity']:12.2f}")
+def print_fidelity(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+    """Print each engine's distance from float, and how many times llama.cpp's Q8_0's it is."""
+    for what in ("prompt", "step"):
+        print(f"\n{what:28}{'mean KL':>10}{'(times)':>10}{'same top':>10}{'perplexity':>12}")
+        for name, ways in found.items():
+            values = ways[what]
+            ratio = values["kl_mean"] / found[LLAMA][what]["kl_mean"]
+            numbers = f"{values['kl_mean']:10.5f}{ratio:10.2f}{values['same_top']:10.3f}"
+            print(f"{name:28}{numbers}{values['perplexity']:12.2f}")
+
+
+def int4_targets(
+    listed: list[Engine], fidelity: Mapping[str, Mapping[str, Mapping[str, float]]]
+) -> list[Target]:
+    """Return what int4 is held to: llama.cpp's Q4_K_M, in its error and its size."""
+    if not any(engine.name == INT4 for engine in listed):
+        return []
+    size = by_name(listed, INT4).size_mb / by_name(listed, LLAMA4).size_mb
+    targets = [Target("int4 MB / Q4_K_M", size, 1.0, False)]
+    for what in ("prompt", "step") if fidelity else ():
+        ratio = fidelity[INT4][what]["kl_mean"] / fidelity[LLAMA4][what]["kl_mean"]
+        targets.append(Target(f"int4 KL / Q4_K_M, {what}", ratio, 1.0, False))
+    return targets
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""llama.cpp through ctypes on the library in the wheel `xllamacpp`, and the Q8_0 file it reads.
+"""llama.cpp through ctypes on the library in the wheel `xllamacpp`.
 
 The structs of its C API change between releases. Only the first three fields of the context's
 parameters are written here; a buffer larger than any of the structs stands for the rest, since
@@ -8,90 +8,22 @@ the callee of the x86-64 System V and AArch64 conventions reads a large struct a
 from __future__ import annotations
 
 import ctypes
-import json
-from collections.abc import Iterator
-from ctypes import POINTER, c_bool, c_char_p, c_float, c_int8, c_int32, c_uint32, c_void_p
+from ctypes import (
+    POINTER,
+    c_bool,
+    c_char_p,
+    c_float,
+    c_int8,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_void_p,
+)
 from importlib.util import find_spec
 from pathlib import Path
 
-import gguf
 import numpy as np
-from safetensors import safe_open
-
-PARTS = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-}
-WHOLE = {
-    "model.embed_tokens.weight": "token_embd.weight",
-    "model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
-}
-
-
-def gguf_name(name: str) -> str:
-    """Return GGUF's name of a Llama tensor."""
-    if name in WHOLE:
-        return WHOLE[name]
-    index, part = name.removeprefix("model.layers.").split(".", 1)
-    return f"blk.{index}.{PARTS[part.removesuffix('.weight')]}.weight"
-
-
-def interleave_rotary(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Turn rows for rotation by halves into rows for rotation by neighbours."""
-    halves = weight.reshape(heads, 2, -1, weight.shape[1])
-    return halves.swapaxes(1, 2).reshape(weight.shape)
-
-
-def tensors(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield a checkpoint folder's tensors in float32."""
-    for shard in sorted(folder.glob("*.safetensors")):
-        with safe_open(shard, "numpy") as file:
-            for name in file.keys():  # noqa: SIM118 - not a mapping
-                yield name, file.get_tensor(name).astype(np.float32)
-
-
-def write_q8_0(folder: Path, out: Path) -> Path:
-    """Write a Llama checkpoint as Q8_0, norms in float32, without a vocabulary."""
-    config = json.loads((folder / "config.json").read_text())
-    heads = config["num_attention_heads"]
-    kv_heads = config.get("num_key_value_heads", heads)
-    rope = config.get("rope_parameters") or config
-    writer = gguf.GGUFWriter(out, "llama", use_temp_file=False)
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(kv_heads)
-    writer.add_rope_dimension_count(config["hidden_size"] // heads)
-    writer.add_rope_freq_base(rope.get("rope_theta", 10000.0))
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_vocab_size(config["vocab_size"])
-    writer.add_tokenizer_model("none")
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
-    for name, array in tensors(folder):
-        if name.endswith("q_proj.weight"):
-            array = interleave_rotary(array, heads)
-        elif name.endswith("k_proj.weight"):
-            array = interleave_rotary(array, kv_heads)
-        kind = gguf.GGMLQuantizationType.F32
-        if array.ndim > 1:
-            kind = gguf.GGMLQuantizationType.Q8_0
-            array = gguf.quants.quantize(array, kind)
-        writer.add_tensor(gguf_name(name), array, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return out
 
 
 class _Params(ctypes.Structure):
@@ -146,6 +78,8 @@ def open_library() -> ctypes.CDLL:
     _bind(library, "llama_decode", c_int32, c_void_p, _Batch)
     _bind(library, "llama_synchronize", None, c_void_p)
     _bind(library, "llama_get_logits_ith", POINTER(c_float), c_void_p, c_int32)
+    counts = (c_int64, c_int64, c_int64)
+    _bind(library, "ggml_quantize_chunk", c_size_t, c_int32, c_void_p, c_void_p, *counts, c_void_p)
     library.llama_backend_init()
     return library
 
