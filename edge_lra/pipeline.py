@@ -56,7 +56,8 @@ def export(request: ExportRequest, progress: Progress | None = None) -> Path:
     use = make_use(request, inputs, built)
     if built.decoder:
         tensors, weights = inputs.checkpoint.tensors, built.builder.weights
-        check_export(tensors, weights, request.scheme, request.verify)
+        shared = built.decoder["shared_bytes"]
+        check_export(tensors, weights, shared, request.scheme, request.verify)
     if request.verify:
         import edge_lra.proof as proof
     with staged(request.out, request.force) as folder:

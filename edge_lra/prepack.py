@@ -19,7 +19,7 @@ from edge_lra.golden import check_golden
 from edge_lra.products.run import NAME as PRODUCTS
 from edge_lra.profile.study import is_here
 from edge_lra.runner.external import DATA, GRAPH
-from edge_lra.runner.memory import weights_bytes
+from edge_lra.runner.memory import unshared, weights_bytes
 from edge_lra.transport import Local, Progress, Qemu, Transport, open_target, require_arch
 
 REPLACED = (GRAPH, DATA)
@@ -156,6 +156,7 @@ def _write_rest(
         "prepacked": dict(entry),
         "min_onnxruntime": entry["onnxruntime"],
         "products": None,
+        "decoder": unshared(manifest),
         "files": describe_files(folder),
     }
     (folder / MANIFEST).write_bytes(seal(twin))

@@ -122,16 +122,17 @@ def write_model(
     model: ir.Model, builder: GraphBuilder, layout: Layout, folder: Path, fingerprint: str
 ) -> None:
     """Save the graph; every stored weight is a reference into the data file."""
-    specs = {spec.name: spec for weight in builder.weights for spec in weight.specs}
-    for name, value in builder.values.items():
-        spec = specs[name]
-        value.const_value = ir.ExternalTensor(
+    specs = [spec for weight in builder.weights for spec in weight.specs]
+    places = [(spec, layout.offsets[spec.name]) for spec in specs]
+    places += [(spec, layout.offsets[name]) for name, spec in builder.views.items()]
+    for spec, offset in places:
+        builder.values[spec.name].const_value = ir.ExternalTensor(
             DATA_NAME,
-            offset=layout.offsets[name],
+            offset=offset,
             length=spec.nbytes,
             dtype=DTYPES[spec.dtype],
             shape=ir.Shape(list(spec.shape)),
-            name=name,
+            name=spec.name,
             base_dir=folder,
         )
     model.metadata_props["edge_lra.base_fingerprint"] = fingerprint

@@ -20,6 +20,7 @@ from edge_lra.bundle import MANIFEST, describe_files, load_manifest, seal
 from edge_lra.errors import EdgeError
 from edge_lra.products.run import NAME as PRODUCTS
 from edge_lra.runner.external import DATA, GRAPH, ORT_GRAPH, model_path
+from edge_lra.runner.memory import shared_bytes, unshared
 
 GENAI = "genai_config.json"  # names model.onnx; onnxruntime-genai reads no other format
 HOSTS = ("edge-lra", "onnxruntime")  # of a bundle's, those that read the format
@@ -116,6 +117,7 @@ def convert_bundle(
         "min_onnxruntime": _minimum(bundle, manifest, operators),
         "products": None,  # their graph reads the data file
         "prepacked": None,  # the format has no place for packed weights
+        "decoder": unshared(manifest),
         "files": describe_files(folder),
     }
     (folder / MANIFEST).write_bytes(seal(twin))
@@ -138,10 +140,11 @@ def _check_fits(bundle: Path, manifest: Mapping[str, Any]) -> int:
     if ORT_GRAPH in files:
         raise EdgeError(f"{bundle}: found {ORT_GRAPH} in it, expected {GRAPH}; leave out --ort")
     size: int = sum(files[name]["size"] for name in (GRAPH, DATA) if name in files)
-    if size > LARGEST:
+    written = size + shared_bytes(manifest)
+    if written > LARGEST:
         raise EdgeError(
-            f"{bundle}: found {size} bytes of graph and weights, expected at most {LARGEST} for "
-            "onnxruntime's format; leave out --ort"
+            f"{bundle}: found {written} bytes of graph and weights, expected at most {LARGEST} "
+            "for onnxruntime's format; leave out --ort"
         )
     return size
 

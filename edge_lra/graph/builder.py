@@ -33,6 +33,7 @@ class GraphBuilder:
         self.constants: dict[str, ir.Value] = {}
         self.weights: list[Stored] = []
         self.values: dict[str, ir.Value] = {}
+        self.views: dict[str, Spec] = {}  # by stored tensor, the same bytes in another shape
         self._shared: dict[tuple[str, str], tuple[ir.Value, ...]] = {}
         self._count = 0
 
@@ -62,6 +63,19 @@ class GraphBuilder:
         )
         self.values[spec.name] = value
         return value
+
+    def view(self, stored: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+        """Return a stored tensor in another shape: a second name of its bytes in the data file.
+
+        The runtime maps each name apart. So it drops the pages of one that a kernel has packed
+        into memory of its own, and of the other has only those in memory that were read.
+        """
+        name = str(stored.name)
+        if name not in self.views:
+            dtype = next(s.dtype for w in self.weights for s in w.specs if s.name == name)
+            self.views[name] = Spec(f"{name}.rows", shape, dtype)
+            self._placeholder(self.views[name])
+        return self.values[self.views[name].name]
 
     def constant(self, array: npt.NDArray[Any]) -> ir.Value:
         """Add a small constant; equal ones are shared."""

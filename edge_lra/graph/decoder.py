@@ -14,11 +14,10 @@ from edge_lra.graph.decoder_config import DecoderConfig, Layer, read_decoder
 from edge_lra.graph.factors import ADAPTER_INDEX
 from edge_lra.graph.modules import MICROSOFT
 from edge_lra.graph.plan import LAST_TOKENS, LAYER_OUTPUT, Built, Plan
-from edge_lra.graph.products import ProductWriter
 from edge_lra.graph.rope import Rope
+from edge_lra.graph.words import WordWriter
 from edge_lra.quantize.calibrate import random_tokens
 from edge_lra.quantize.decoder_run import TEXTS, TOKENS, DecoderRun, Site
-from edge_lra.recipe import DecoderRecipe
 from edge_lra.weights import Array, Dense, Source
 
 # A run of at most so many tokens gives the logits of each: for scoring, and for drafts.
@@ -43,17 +42,13 @@ class Lengths:
     total: Value
 
 
-class DecoderBuilder(ProductWriter):
+class DecoderBuilder(WordWriter):
     """Writes the decoder graph of one plan."""
 
     def __init__(self, plan: Plan, context: int | None = None) -> None:
         """Prepare an empty graph for `context` positions; None for the model's."""
         super().__init__(plan)
-        recipe = plan.recipe
-        if not isinstance(recipe, DecoderRecipe):
-            raise TypeError(f"{recipe.family} is no decoder")
-        self.recipe = recipe
-        self.config: DecoderConfig = read_decoder(recipe, plan.config, context)
+        self.config: DecoderConfig = read_decoder(self.recipe, plan.config, context)
         self.presents: list[Output] = []
         self._tables: dict[bytes, tuple[Value, Value]] = {}
 
@@ -69,19 +64,6 @@ class DecoderBuilder(ProductWriter):
     def has_bias(self, name: str) -> bool:
         """Say whether the checkpoint or an adapter has a bias of this name."""
         return name in self.plan.names or name in self.plan.replacements
-
-    def head_source(self) -> Source:
-        """Return where the head's weight (vocabulary, width) comes from; it may be tied."""
-        name = f"{self.recipe.head}.weight"
-        if name in self.plan.replacements or name in self.plan.names:
-            return self.source(name)
-        embedding = self.recipe.embeddings["word"]
-        tied = self.source(embedding)
-        if name not in self.plan.parted:
-            return tied
-        tensor = self.plan.names[embedding]
-        plain = Source(self.plan.checkpoint, tensor, tied.shape, self.plan.merged.get(name))
-        return replace(plain, known_as=name)
 
     # ---- blocks ----------------------------------------------------------------------------
 
@@ -113,10 +95,7 @@ class DecoderBuilder(ProductWriter):
     def embed(self, ids: Value, lengths: Lengths) -> Value:
         """Return the tokens' rows, and their positions' where these are learned."""
         names = self.recipe.embeddings
-        table = self.source(names["word"])
-        if self.recipe.embedding_scale:
-            table = replace(table, column_scale=np.full(table.shape[1], table.shape[1] ** 0.5))
-        x = self.plan.scheme.embedding(self.graph, ids, names["word"], table)
+        x = self.words(ids)
         if "position" not in names:
             return x
         rows = self.plan.scheme.embedding(
@@ -344,6 +323,7 @@ class DecoderBuilder(ProductWriter):
                 for past, present in zip(*cache_names(index), strict=True)
             ],
             "all_logits_tokens": ALL_LOGITS_TOKENS,
+            "shared_bytes": sum(spec.nbytes for spec in self.graph.views.values()),
             "adapter_index": ADAPTER_INDEX if self.factors.inputs else None,
         }
 

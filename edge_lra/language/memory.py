@@ -11,7 +11,14 @@ from typing import Any
 
 from edge_lra.bundle import load_manifest
 from edge_lra.errors import EdgeError
-from edge_lra.runner.memory import FACTORS, GIB, PROCESS_BYTES, WORST, available_bytes
+from edge_lra.runner.memory import (
+    FACTORS,
+    GIB,
+    PROCESS_BYTES,
+    WORST,
+    available_bytes,
+    shared_bytes,
+)
 from edge_lra.tensor_files import ITEM_BYTES, TensorInfo
 
 LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
@@ -96,7 +103,7 @@ def choose_way(tensors: Tensors, folder: Path) -> Way:
         EdgeError: not even one layer fits; gives the figures.
     """
     manifest = load_manifest(folder)
-    bundle = (folder / "model.onnx.data").stat().st_size
+    bundle = (folder / "model.onnx.data").stat().st_size + shared_bytes(manifest)
     return way_for(Sizes.of(tensors), bundle, manifest["scheme"], available_bytes())
 
 
@@ -105,7 +112,7 @@ def way_for(sizes: Sizes, bundle_bytes: int, scheme: str, free: int | None) -> W
 
     Args:
         sizes: the checkpoint's.
-        bundle_bytes: of its weights' file.
+        bundle_bytes: of its graph's weights.
         scheme: of the bundle.
         free: bytes; None where that is unknown.
 
@@ -133,12 +140,15 @@ def way_for(sizes: Sizes, bundle_bytes: int, scheme: str, free: int | None) -> W
     )
 
 
-def check_export(tensors: Tensors, weights: Sequence[Any], scheme: str, verify: bool) -> None:
+def check_export(
+    tensors: Tensors, weights: Sequence[Any], shared: int, scheme: str, verify: bool
+) -> None:
     """Refuse an export that does not fit, before anything is written.
 
     Args:
         tensors: the checkpoint's.
         weights: what will be stored (`weights.Stored`).
+        shared: bytes of it that the graph reads by two names.
         scheme: a key of `SCHEMES`.
         verify: whether a verification follows.
 
@@ -157,7 +167,7 @@ def check_export(tensors: Tensors, weights: Sequence[Any], scheme: str, verify: 
         )
     if verify:
         size = sum(spec.nbytes for weight in weights for spec in weight.specs)
-        way_for(Sizes.of(tensors), size, scheme, free)
+        way_for(Sizes.of(tensors), size + shared, scheme, free)
 
 
 def writing_bytes(weight: Any) -> int:

@@ -1,4 +1,4 @@
-"""Embedding tables: int8 rows, and an encoder's words in 4 bits.
+"""Embedding tables: int8 rows, those of a head's blocks, and an encoder's words in 4 bits.
 
 Words are most of a small encoder's weights. MiniLM, 64 texts' mean-pooled hidden states against
 float, all linears in float32: least cosine and mean 1 - cosine, by how many channels share a scale.
@@ -21,7 +21,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edge_lra.graph.builder import GraphBuilder
-from edge_lra.quantize.blockwise import Blocks, in_blocks, pack
+from edge_lra.quantize.blockwise import BLOCK, Blocks, in_blocks, pack
 from edge_lra.quantize.compensate.scales import block_scales
 from edge_lra.quantize.pairsafe import quantize_rows
 from edge_lra.quantize.stored import Int8Weight
@@ -76,6 +76,16 @@ def int8_rows(graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> i
     rows, scale = graph.stored(Int8Weight(name, table, quantize_rows, transpose=False))
     picked = graph.op("Cast", [graph.op("Gather", [rows, ids])], to=int(ir.DataType.FLOAT))
     return graph.op("Mul", [picked, graph.op("Gather", [scale, ids])])
+
+
+def block_rows(
+    graph: GraphBuilder, ids: ir.Value, values: ir.Value, scale: ir.Value, table: Source
+) -> ir.Value:
+    """Gather rows of a linear's 8-bit blocks (rows, blocks, block), (.., width) float32."""
+    rows, width = table.shape
+    parts = [graph.view(values, (rows, width)), ids, graph.view(scale, (rows, width // BLOCK))]
+    axes: dict[str, Any] = {"gather_axis": 0, "quantize_axis": 1, "block_size": BLOCK}
+    return graph.op("GatherBlockQuantized", parts, "com.microsoft", bits=8, **axes)
 
 
 def int4_rows(graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> ir.Value:

@@ -8,8 +8,9 @@ from typing import Any
 
 from edge_lra.errors import EdgeError
 
-# Peak resident memory of loading over the size of the weights' file, SmolLM2-135M, onnxruntime
-# 1.32: 1.02, 1.08, 1.28, 1.36. MatMulNBits keeps a repacked copy and its scales.
+# Peak resident memory of loading over the size of the graph's weights, SmolLM2-135M, onnxruntime
+# 1.32: 1.02, 1.08, 1.28, 1.38. MatMulNBits keeps a repacked copy and its scales. What the graph
+# reads by two names counts twice: the peak is the same with a table of its own.
 FACTORS = {"none": 1.05, "int8": 1.1, "int8-weight-only": 1.3, "int4": 1.4}
 WORST = 1.4
 PREPACKED = 1.05  # the copies are in the file; all of it is never resident (0.67)
@@ -34,12 +35,22 @@ def weights_bytes(manifest: Mapping[str, Any]) -> int:
     return sum(files[name]["size"] for name in names if name in files)
 
 
+def shared_bytes(manifest: Mapping[str, Any]) -> int:
+    """Return the size of the weights that a bundle's graph reads by two names."""
+    return int((manifest.get("decoder") or {}).get("shared_bytes", 0))
+
+
+def unshared(manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return a manifest's entry of a decoder for weights that onnxruntime wrote name by name."""
+    decoder = manifest.get("decoder")
+    return decoder and {**decoder, "shared_bytes": 0}
+
+
 def session_bytes(manifest: Mapping[str, Any]) -> int:
     """Return what a process with a bundle's session takes at its peak."""
     factor = FACTORS.get(manifest.get("scheme", ""), WORST)
-    return PROCESS_BYTES + int(
-        weights_bytes(manifest) * (PREPACKED if manifest.get("prepacked") else factor)
-    )
+    size = weights_bytes(manifest) + shared_bytes(manifest)
+    return PROCESS_BYTES + int(size * (PREPACKED if manifest.get("prepacked") else factor))
 
 
 def cache_bytes(decoder: Mapping[str, Any], tokens: int, rows: int = 1) -> int:

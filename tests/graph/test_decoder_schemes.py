@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
@@ -14,10 +15,14 @@ from edge_lra.adapters.factored import with_factors
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.graph.builder import GraphBuilder
 from edge_lra.graph.decoder import build_decoder
+from edge_lra.graph.plan import Built, Plan
 from edge_lra.packing import adapter_tensors, off_shape
 from edge_lra.planning import adapter_slots
 from edge_lra.quantize.digits import Rounding
 from edge_lra.quantize.schemes import Float, KeepFloat, Named
+from edge_lra.quantize.stored import single_weights
+from edge_lra.recipe import DecoderRecipe
+from edge_lra.weights import Stored
 from tests.graph.decoders import (
     Stepper,
     float_logits,
@@ -28,7 +33,7 @@ from tests.graph.decoders import (
 )
 from tests.graph.test_decoder_adapters import read, stack, train
 
-FAMILIES = ("llama", "llama-biases", "gemma3", "gpt2")
+FAMILIES = ("llama", "llama-tied", "llama-biases", "gemma3", "gpt2")
 # Share of the logits that random models, which amplify noise, may be off by.
 ERRORS = {"int8": 0.05, "int8-weight-only": 0.05, "int4": 0.35}
 
@@ -107,6 +112,46 @@ def test_int4_keeps_the_head_in_8_bits(tmp_path: Path) -> None:
     built = build_decoder(plan_for(tmp_path / "base", "int4"))
     bits = [n.attributes["bits"].value for n in built.model.graph if n.op_type == "MatMulNBits"]
     assert bits == [4] * 7 * 2 + [8]
+
+
+@pytest.mark.parametrize("scheme", ["int8-weight-only", "int4"])
+@pytest.mark.parametrize("name", ["llama-tied", "gemma3", "gpt2"])
+def test_a_tied_table_is_stored_once_and_read_by_two_names(
+    tmp_path: Path, name: str, scheme: str
+) -> None:
+    random_model(name).save_pretrained(tmp_path / "base")
+    plan = plan_for(tmp_path / "base", scheme)
+    built = build_decoder(plan)
+    assert len(readers_of_words(built, plan)) == 1
+    path = write_graph(built, tmp_path / "graph")
+    places = {
+        tensor.name: {entry.key: entry.value for entry in tensor.external_data}
+        for tensor in onnx.load(path, load_external_data=False).graph.initializer
+    }
+    views = built.builder.views
+    assert [places[name] for name in views] == [places[view.name] for view in views.values()]
+    assert built.decoder and built.decoder["shared_bytes"] == 96 * 64 + 96 * 2 * 4
+
+
+@pytest.mark.parametrize(
+    ("name", "scheme", "kept"),
+    [("llama", "int4", ()), ("llama-tied", "int8", ()), ("llama-tied", "int4", ("*embed_tokens",))],
+)
+def test_what_is_untied_or_of_another_form_is_stored_apart(
+    tmp_path: Path, name: str, scheme: str, kept: tuple[str, ...]
+) -> None:
+    random_model(name).save_pretrained(tmp_path / "base")
+    plan = plan_for(tmp_path / "base", scheme)
+    built = build_decoder(replace(plan, scheme=KeepFloat(plan.scheme, kept)))
+    assert len(readers_of_words(built, plan)) == (1 if name == "llama" else 2)
+    assert not built.builder.views and built.decoder and built.decoder["shared_bytes"] == 0
+
+
+def readers_of_words(built: Built, plan: Plan) -> list[Stored]:
+    """Return what is stored of the embedding's tensor."""
+    assert isinstance(plan.recipe, DecoderRecipe)
+    table = plan.names[plan.recipe.embeddings["word"]]
+    return [w for w in single_weights(built.builder.weights) if w.source.tensor == table]
 
 
 def test_named_linears_stay_in_float_beside_those_that_share(tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from tests.graph.decoders import random_model
 WORDS = [f"w{place}" for place in range(90)]
 TEXT = "\n".join(" ".join(WORDS[(start * 7 + i * i) % 90] for i in range(24)) for start in range(8))
 
+# Gates that a random model passes, whatever its integers do to it.
+LOOSE = {"kl_mean": 100.0, "same_top": 0.0, "perplexity_ratio": 1e9, "prefill_kl_mean": 100.0}
+
 
 def write_model(folder: Path, family: str = "llama", tokenizer: bool = True) -> Path:
     """Write a seeded model; return its folder."""

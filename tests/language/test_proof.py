@@ -18,9 +18,7 @@ from edge_lra.language import proof
 from edge_lra.language.memory import Way
 from edge_lra.pipeline import ExportRequest, export
 from tests.graph.decoders import float_logits, random_model
-from tests.language.models import TEXT, write_adapter, write_model
-
-LOOSE = {"kl_mean": 100.0, "same_top": 0.0, "perplexity_ratio": 1e9, "prefill_kl_mean": 100.0}
+from tests.language.models import LOOSE, TEXT, write_adapter, write_model
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
@@ -13,7 +14,7 @@ from onnx import TensorProto, helper
 from edge_lra.graph.builder import GraphBuilder
 from edge_lra.quantize.blockwise import quantize_blocks
 from edge_lra.quantize.schemes import SCHEMES
-from edge_lra.quantize.stored import Int8Weight
+from edge_lra.quantize.stored import BlockWeight, Int8Weight
 from edge_lra.quantize.tables import WORD_BLOCK, WordRows, quantize_words
 from edge_lra.weights import Source
 
@@ -63,6 +64,39 @@ def test_onnxruntime_gathers_the_words_that_were_meant() -> None:
     meant = quantize_words(words).weight(4, 48)
     found = looked_up(WordRows("w", source(words)), ids)
     np.testing.assert_array_equal(found, meant[ids].astype(np.float16))
+
+
+@pytest.mark.parametrize("scheme", ["int4", "int8-weight-only"])
+def test_a_heads_rows_are_gathered_as_they_are_multiplied_by(scheme: str) -> None:
+    graph, head = GraphBuilder(), np.random.default_rng(1).normal(size=(7, 96))
+    y = SCHEMES[scheme]().tied_embedding(
+        graph, graph.input("ids", "int64", [2, 3]), "head", source(head)
+    )
+    assert y is not None
+    (stored,) = graph.weights
+    assert isinstance(stored, BlockWeight)
+    tensors = {name: rows for name, _, rows in stored.pieces()}
+    for name, view in graph.views.items():
+        whole = tensors[name].reshape(view.shape)
+        graph.values[view.name].const_value = ir.tensor(whole, name=view.name)
+    for spec in stored.specs:
+        del graph.values[spec.name]  # that the head alone reads
+    model = ir.to_proto(graph.model([("y", y, [2, 3, 96])], "g"))
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    ids = np.array([[6, 0, 3], [3, 3, 1]])
+    (found,) = session.run(None, {"ids": ids})
+    meant = stored.shown(*(tensors[spec.name] for spec in stored.specs))
+    np.testing.assert_array_equal(found, meant[ids].astype(np.float32))
+    assert np.abs(found - head[ids]).max() < np.abs(head).max() / 128
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("int4", 40), ("int8", 96), ("none", 96)])
+def test_a_head_of_broken_blocks_or_another_form_is_stored_apart(scheme: str, width: int) -> None:
+    graph = GraphBuilder()
+    ids = graph.input("ids", "int64", ["n"])
+    head = source(np.ones((5, width)))
+    assert SCHEMES[scheme]().tied_embedding(graph, ids, "head", head) is None
+    assert not graph.weights and not graph.nodes
 
 
 def test_words_lie_nearer_than_with_each_blocks_largest_value_kept() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from edge_lra.errors import EdgeError
 from edge_lra.runner import Generator, memory
-from edge_lra.runner.memory import PROCESS_BYTES, cache_bytes, check_load, session_bytes
+from edge_lra.runner.memory import PROCESS_BYTES, cache_bytes, check_load, session_bytes, unshared
 from tests.language.models import write_model
 
 GIB = 2**30
@@ -26,6 +26,9 @@ def test_memory_is_the_weights_by_the_scheme_and_the_cache() -> None:
     assert session_bytes(manifest("int8-weight-only")) > session_bytes(manifest("int8"))
     packed = manifest("int8-weight-only", prepacked={"onnxruntime": "1.32.0"})
     assert session_bytes(packed) == PROCESS_BYTES + int(7 * GIB * 1.05)  # copies are in the file
+    shared = DECODER | {"shared_bytes": GIB}
+    assert session_bytes(manifest("int4", decoder=shared)) == PROCESS_BYTES + int(8 * GIB * 1.4)
+    assert unshared(manifest(decoder=shared)) == DECODER | {"shared_bytes": 0}
     assert cache_bytes(DECODER, tokens=4096, rows=2) == 64 * 2 * 32 * 4096 * 128 * 4
 
 

@@ -277,6 +277,7 @@ def write_bundle(
                 for kind in ("key", "value")
             ],
             "all_logits_tokens": ALL,
+            "shared_bytes": 0,
             "adapter_index": None if adapters is None else "adapter_index",
             "bos_token_id": 0,
             "eos_token_ids": [EOS],

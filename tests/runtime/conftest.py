@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 import edge_lra
 from edge_lra.inputs import ExportRequest
 from edge_lra.pipeline import export
+from tests.language.models import LOOSE, TEXT, write_model
 from tests.runner.tiny_decoder import random_adapter, random_llama, write_bundle
 
 # Each runner's process, started once a session for its own suite and for those of all.
@@ -106,6 +107,16 @@ def hidden(tmp_path_factory: pytest.TempPathFactory, headless: Path) -> Path:
 def tiny_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a language model of a few kilobytes, float32, without golden cases."""
     return write_bundle(tmp_path_factory.mktemp("bundles") / "tiny.edge", random_llama())
+
+
+@pytest.fixture(scope="session")
+def tied_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a language model whose embedding and head are one tensor, int4, proven."""
+    folder = tmp_path_factory.mktemp("tied")
+    (folder / "texts.txt").write_text(TEXT)
+    base, data = write_model(folder / "base", "llama-tied"), folder / "texts.txt"
+    out = folder / "tied.edge"
+    return export(ExportRequest(out, str(base), scheme="int4", data=data, gates=LOOSE))
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ SESSION_MIB = (9.0, 18.0, 26.0)
 ARENA_FACTOR = (1.0, 1.5, 2.5)
 # A gathered row is a page at least, and 64 KiB where the system maps around a touched page.
 ROW_BYTES = (1 << 12, 1 << 15, 1 << 16)
+GATHERS = ("Gather", "GatherBlockQuantized")
 # A prepacked product's weights are copied once and their file pages let go; at the high end a
 # tenth of them are still mapped while others are packed.
 PACKED_FACTOR = (1.0, 1.0, 1.1)
@@ -64,7 +65,7 @@ def peak_rss_mib(walk: Walk) -> tuple[float, float, float]:
     """Return low, middle and high of a process's peak: imports, session, weights, activations."""
     packed = sum(map(_packed_bytes, walk.steps))
     activations = planned_bytes(walk)
-    rows = [_gathered(step) for step in walk.steps if step.node.op_type == "Gather"]
+    rows = [_gathered(step) for step in walk.steps if step.node.op_type in GATHERS]
 
     def total(end: int) -> float:
         touched = sum(min(table, count * ROW_BYTES[end]) for table, count in rows)

@@ -92,6 +92,20 @@ class Scheme(Protocol):
             words: they are an encoder's words.
         """
 
+    def tied_embedding(
+        self, graph: GraphBuilder, ids: ir.Value, name: str, head: Source
+    ) -> ir.Value | None:
+        """Return rows of what `products` stores for a decoder's head, (.., width) float32.
+
+        None where head and embedding are stored apart.
+
+        Args:
+            graph: to write into.
+            ids: of any shape.
+            name: the head's.
+            head: where its rows come from, as `products` is given them.
+        """
+
 
 class EachAlone(ABC):
     """What schemes have in common that multiply by each weight alone."""
@@ -122,4 +136,10 @@ class EachAlone(ABC):
         self, graph: GraphBuilder, x: ir.Value, weights: Named, rounding: Rounding
     ) -> ir.Value | None:
         """Return None: each is multiplied alone."""
+        return None
+
+    def tied_embedding(
+        self, graph: GraphBuilder, ids: ir.Value, name: str, head: Source
+    ) -> ir.Value | None:
+        """Return None: head and embedding are stored apart."""
         return None

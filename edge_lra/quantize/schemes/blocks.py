@@ -16,14 +16,14 @@ from edge_lra.quantize.stored import (
     BlockWeight,
     survival_of,
 )
-from edge_lra.quantize.tables import WORD_BLOCK, int4_rows, int8_rows
+from edge_lra.quantize.tables import WORD_BLOCK, block_rows, int4_rows, int8_rows
 from edge_lra.weights import Source
 
 FINER_BITS = 8  # of a linear in blocks that is worth more than 4
 
 
 class Blockwise(EachAlone):
-    """Weights in blocks of 32 with a scale each, int8 embedding rows.
+    """Weights in blocks of 32 with a scale each, int8 embedding rows or those of a tied head.
 
     Activations stay float in the graph; MatMulNBits rounds them by blocks too (accuracy level 4),
     which no far-reaching channel can spoil for the others, so nothing is smoothed in an encoder.
@@ -75,6 +75,15 @@ class Blockwise(EachAlone):
     ) -> ir.Value:
         """Gather int8 rows and their scales."""
         return int8_rows(graph, ids, name, table)
+
+    def tied_embedding(
+        self, graph: GraphBuilder, ids: ir.Value, name: str, head: Source
+    ) -> ir.Value | None:
+        """Gather rows of the head's 8-bit blocks where its width is whole blocks."""
+        if head.shape[1] % BLOCK:
+            return None
+        values, scale = graph.stored(BlockWeight(name, head, FINER_BITS, survival_of(head)))
+        return block_rows(graph, ids, values, scale, head)
 
 
 class Int8WeightOnly(Blockwise):

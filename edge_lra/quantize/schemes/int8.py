@@ -96,6 +96,12 @@ class Int8:
         """Gather int8 rows and their scales."""
         return int8_rows(graph, ids, name, table)
 
+    def tied_embedding(
+        self, graph: GraphBuilder, ids: ir.Value, name: str, head: Source
+    ) -> ir.Value | None:
+        """Return None: head and embedding are stored apart, turned each its own way."""
+        return None
+
 
 def integer_product(
     graph: GraphBuilder,

@@ -92,3 +92,9 @@ class KeepFloat:
     ) -> ir.Value:
         """Gather in the scheme: rows cost a look-up, no product."""
         return self.scheme.embedding(graph, ids, name, table, words)
+
+    def tied_embedding(
+        self, graph: GraphBuilder, ids: ir.Value, name: str, head: Source
+    ) -> ir.Value | None:
+        """Return the scheme's rows of the head; None where that stays float."""
+        return None if self.keeps(head) else self.scheme.tied_embedding(graph, ids, name, head)

@@ -34,7 +34,7 @@ def test_integer_products_are_exact(core: str) -> None:
 
 
 # The cases of `hidden` are with its adapter and without: on, off and on again.
-@pytest.mark.parametrize("name", ["merged", "hidden", "four_bits"])
+@pytest.mark.parametrize("name", ["merged", "hidden", "four_bits", "tied_decoder"])
 @pytest.mark.parametrize("core", CORES)
 def test_golden_cases_hold(core: str, name: str, request: pytest.FixtureRequest) -> None:
     found = ask_core(core, "verify", request.getfixturevalue(name))

@@ -39,6 +39,14 @@ def test_golden_cases_hold_in_every_release(
     assert (found["decided"] > 0) == (name != "hidden")
 
 
+@pytest.mark.parametrize("release", (None, "1.23.0", "1.24.1"))
+def test_a_language_models_prompts_hold_in_every_release(
+    release: str | None, tied_decoder: Path
+) -> None:
+    found = ask_tool("verify", tied_decoder, release=release)
+    assert found["cases"] == 4 and found["agreed"] == found["decided"] > 4
+
+
 def test_hidden_states_have_cases_with_the_adapter_and_without(hidden: Path) -> None:
     cases = read_golden(hidden, load_manifest(hidden))
     assert {case.adapter for case in cases} == {"headless", None}

@@ -130,8 +130,12 @@ def test_an_encoder_generates_nothing(merged: Path, node: Node) -> None:
         node.call(merged, ("generate", "a"))
 
 
-def test_golden_prompts_of_a_language_model_hold(proven_decoder: Path, host: Host) -> None:
-    expected = check_golden(proven_decoder, load_manifest(proven_decoder))
-    found = host.call(proven_decoder, ("checkGolden",))[0]
+@pytest.mark.parametrize("name", ["proven_decoder", "tied_decoder"])
+def test_golden_prompts_of_a_language_model_hold(
+    name: str, host: Host, request: pytest.FixtureRequest
+) -> None:
+    folder: Path = request.getfixturevalue(name)
+    expected = check_golden(folder, load_manifest(folder))
+    found = host.call(folder, ("checkGolden",))[0]
     assert found["passed"] and found["cases"] == expected["cases"] > 0
     assert found["decided"] == found["agreed"] > found["cases"]
