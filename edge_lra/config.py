@@ -38,6 +38,7 @@ class Config:
     labels: tuple[str, ...] | None = None
     quantize: str | None = None
     keep_float: tuple[str, ...] = ()
+    plan: Path | None = None
     without: tuple[str, ...] = ()
     with_: tuple[str, ...] = ()
     extra_rank: int = 0
@@ -171,6 +172,7 @@ KEYS: dict[str, Callable[[str, Any, Path], Any]] = {
     "labels": _texts,
     "quantize": _text,
     "keep_float": _texts,
+    "plan": _file,
     "without": _texts,
     "with": _texts,
     "extra_rank": _count,

@@ -75,6 +75,7 @@ def describe_bundle(path: Path) -> dict[str, Any]:
         "hosts": manifest["hosts"],
         "min_onnxruntime": manifest["min_onnxruntime"],
         "prepacked": manifest.get("prepacked"),
+        "plan": manifest.get("plan"),
         "inputs": manifest["inputs"],
         "outputs": manifest["outputs"],
         "adapters": {n: {"rank": a["rank"], "labels": a["labels"]} for n, a in adapters},
@@ -219,6 +220,11 @@ def _widths(site: Mapping[str, Any]) -> str:
     if not down or not up:
         return ", without its other factor"
     return f", {down[-1]}→{up[0]}"
+
+
+def group_forms(forms: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a line a kind of module: `6 x encoder.layer.*.output.dense float32`."""
+    return _group(f"{module} {form}" for form, modules in forms.items() for module in modules)
 
 
 def group_tensors(tensors: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -16,9 +16,11 @@ from edge_lra.adapters import Adapter, read_adapter
 from edge_lra.adapters.factored import with_factors
 from edge_lra.checkpoint import Checkpoint, open_checkpoint
 from edge_lra.errors import EdgeError
+from edge_lra.forms.plan import FormPlan
 from edge_lra.graph.decoder_config import full_config
 from edge_lra.places import resolve_adapter
 from edge_lra.quantize import SCHEMES
+from edge_lra.quantize.schemes import USUAL
 from edge_lra.recipe import DecoderRecipe, Recipe, find_recipe
 from edge_lra.task import choose_task
 from edge_lra.tensor_files import read_config
@@ -40,6 +42,7 @@ class ExportRequest:
         mode: "merge" folds the adapters in; "factored" keeps them as graph inputs.
         scheme: a key of `SCHEMES`.
         keep_float: shell patterns of module names whose linears stay in float32.
+        plan: the forms of an encoder's linears; None for the scheme's own throughout.
         device: name of the device it is for, written into the manifest; the scheme is not taken
             from it (`edge_lra.device.load_device(name).scheme` is what suits it).
         context: positions of a decoder's cache and tables; None for all that the model has.
@@ -62,6 +65,7 @@ class ExportRequest:
     mode: str = "merge"
     scheme: str = "int8"
     keep_float: Sequence[str] = ()
+    plan: FormPlan | None = None
     without: Sequence[str] = ()
     with_: Sequence[str] = ()
     extra_rank: int = 0
@@ -143,7 +147,28 @@ def check_options(request: ExportRequest) -> None:
             raise EdgeError(f"{what}: found {value!r}, expected one of {', '.join(known)}")
     if request.extra_rank < 0:
         raise EdgeError(f"extra rank: found {request.extra_rank}, expected 0 or more")
+    check_plan(request)
     check_weights(request)
+
+
+def check_plan(request: ExportRequest) -> None:
+    """Refuse what a plan of forms does not go with.
+
+    Raises:
+        EdgeError: names it.
+    """
+    if request.plan is None:
+        return
+    if request.scheme != USUAL:
+        raise EdgeError(
+            f"plan: found quantize {request.scheme}, expected {USUAL}: a plan says which of its "
+            "linears have another form"
+        )
+    if request.keep_float:
+        raise EdgeError(
+            f"plan: found keep float {request.keep_float[0]} beside it, expected one of the two; "
+            "name the linears under float32 in the plan"
+        )
 
 
 def base_model(request: ExportRequest) -> str:
@@ -193,6 +218,11 @@ def check_decoder_options(request: ExportRequest, recipe: Recipe) -> None:
                 f"{where}: found {names[0]} for family {recipe.family}, expected none; only "
                 "encoders have remedies to choose from"
             )
+    if request.plan is not None and decoder:
+        raise EdgeError(
+            f"plan: found one for family {recipe.family}, expected none; only encoders have "
+            "linears of several forms"
+        )
     if request.extra_rank and decoder:
         raise EdgeError(
             f"extra rank: found {request.extra_rank} for family {recipe.family}, expected none; "

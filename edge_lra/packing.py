@@ -22,6 +22,7 @@ from edge_lra.graph.plan import Built
 from edge_lra.inputs import ExportRequest, Inputs, sees_types
 from edge_lra.metrics import Array
 from edge_lra.quantize import SCHEMES
+from edge_lra.quantize.schemes.base import newest
 from edge_lra.quantize.stored import BlockWeight, Int8Weight, single_weights
 from edge_lra.quantize.survival import summary
 from edge_lra.recipe import pad_token_id
@@ -278,6 +279,7 @@ def base_manifest(
         "scheme": request.scheme,
         "float_sites": list(request.keep_float),
         "finer_sites": list(built.finer_sites),
+        "plan": request.plan and request.plan.as_dict(),
         "without": list(request.without),
         "with": list(request.with_),
         "extra_rank": request.extra_rank,
@@ -301,17 +303,12 @@ def base_manifest(
             }
             for item in built.adapter_inputs
         ],
-        "min_onnxruntime": newer(built.min_onnxruntime, oldest),
+        "min_onnxruntime": newest(built.min_onnxruntime, oldest),
         "session_options": {},
         "prepacked": None,
         "hosts": hosts(built),
         "versions": {"edge_lra": edge_lra.__version__},
     }
-
-
-def newer(one: str, other: str) -> str:
-    """Return the later of two versions MAJOR.MINOR.PATCH."""
-    return max(one, other, key=lambda version: [int(part) for part in version.split(".")])
 
 
 def write_manifest(

@@ -26,7 +26,6 @@ from edge_lra.packing import (
 )
 from edge_lra.planning import check_used, make_plan
 from edge_lra.products.write import write_products
-from edge_lra.quantize.schemes import SCHEMES
 from edge_lra.recipe import DecoderRecipe
 from edge_lra.refit import RoundedBase, refit_adapters
 from edge_lra.task import Use, read_use
@@ -62,13 +61,14 @@ def export(request: ExportRequest, progress: Progress | None = None) -> Path:
         import edge_lra.proof as proof
     with staged(request.out, request.force) as folder:
         manifest = write_content(request, inputs, built, use, folder, progress)
+        spread = plan.scheme.kernel_spread
+        manifest["golden"] = golden_entry([], spread)
         manifest["calibration"] = plan.calibration and plan.calibration.as_dict()
         hashed = {DATA_NAME: manifest["base_fingerprint"]}
         write_manifest(folder, manifest, hashed)
         if request.verify:
             reports = proof.prove(folder, inputs, request, progress)
             manifest["fidelity"] = proof.summary(reports)
-            spread = SCHEMES[request.scheme].kernel_spread
             manifest["golden"] = write_golden(folder, proof.golden_cases(reports), spread)
             manifest["versions"] |= proof.versions()
         write_manifest(folder, manifest, hashed)
@@ -151,5 +151,4 @@ def write_content(
         "tokenizer": tokenizer,
         "products": write_products(folder),
         "fidelity": None,
-        "golden": golden_entry([], SCHEMES[request.scheme].kernel_spread),
     }

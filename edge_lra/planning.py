@@ -17,7 +17,7 @@ from edge_lra.graph.plan import Built, Plan
 from edge_lra.inputs import ADAPTER_DTYPES, ExportRequest, Inputs, sees_types
 from edge_lra.quantize import SCHEMES, Scheme
 from edge_lra.quantize.remedies import choose_remedies
-from edge_lra.quantize.schemes import KeepFloat
+from edge_lra.quantize.schemes import KeepFloat, Planned
 from edge_lra.quantize.stored import single_weights
 from edge_lra.recipe import DecoderRecipe
 from edge_lra.task import max_length
@@ -105,7 +105,9 @@ def check_calibrated(request: ExportRequest, calibration: Calibration | None) ->
 
 
 def make_scheme(request: ExportRequest) -> Scheme:
-    """Return the request's scheme, with float32 for the linears it names."""
+    """Return the request's scheme, with other forms for the linears it names."""
+    if request.plan is not None:
+        return Planned(request.plan.forms)
     scheme = SCHEMES[request.scheme]()
     return KeepFloat(scheme, request.keep_float) if request.keep_float else scheme
 
@@ -214,9 +216,9 @@ def check_used(inputs: Inputs, built: Built, plan: Plan) -> None:
     """Refuse an adapter site that the graph does not read; a pooler may be out of the task's way.
 
     Raises:
-        EdgeError: names the site, or a pattern of `keep_float` that fits no linear.
+        EdgeError: names the site, or a name of `keep_float` or of a plan that fits no linear.
     """
-    check_patterns(plan.scheme)
+    check_names(plan.scheme)
     single = single_weights(built.builder.weights)
     read = {t for w in single if hasattr(w, "source") for t in w.source.reads}
     written = {tensor for item in built.adapter_inputs for tensor in item.tensors}
@@ -240,15 +242,16 @@ def check_used(inputs: Inputs, built: Built, plan: Plan) -> None:
                 )
 
 
-def check_patterns(scheme: Scheme) -> None:
-    """Refuse a pattern of `keep_float` that fits no linear.
+def check_names(scheme: Scheme) -> None:
+    """Refuse a pattern of `keep_float`, or a module of a plan, that fits no linear.
 
     Raises:
-        EdgeError: names the pattern.
+        EdgeError: names it.
     """
-    if isinstance(scheme, KeepFloat) and scheme.unused:
-        pattern = next(iter(scheme.unused))
+    if isinstance(scheme, KeepFloat | Planned) and scheme.unused:
+        where = "--keep-float" if isinstance(scheme, KeepFloat) else "plan:"
         example = scheme.linears[-1] if scheme.linears else "none: this model has no linear"
         raise EdgeError(
-            f"--keep-float {pattern}: found no linear of that name, expected one such as {example}"
+            f"{where} {next(iter(scheme.unused))}: found no linear of that name, expected one such "
+            f"as {example}"
         )

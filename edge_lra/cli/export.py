@@ -67,6 +67,7 @@ def _optional() -> Sequence[str]:
 CONTEXT = "The longest context of a language model; all that it has otherwise."
 ADAPTER_DTYPE = "Of a language model's --factored adapters."
 KEEP_FLOAT = "Linears that stay in float32, such as 'encoder.layer.5.*'. Repeatable."
+PLAN = "Forms of an encoder's linears, as `edge-lra plan` writes them."
 WITHOUT = "Leave out a part that an encoder's int8 is made accurate or quick by. Repeatable."
 DATA = "Text to calibrate an encoder with, and other rows of it to verify with."
 WITH = "Add a part that an encoder does without unless asked. Repeatable."
@@ -82,6 +83,7 @@ ADAPTER = "Repeatable; with --merge the weighted changes are summed."
 @click.option("--merge/--factored", default=True, help="Fold the adapter in, or keep factors.")
 @click.option("--quantize", type=TableChoice(_schemes), help=QUANTIZE)
 @click.option("--keep-float", multiple=True, metavar="PATTERN", help=KEEP_FLOAT)
+@click.option("--plan", type=click.Path(path_type=Path), metavar="F", help=PLAN)
 @click.option("--without", multiple=True, type=TableChoice(_remedies), help=WITHOUT)
 @click.option("--with", "with_", multiple=True, type=TableChoice(_optional), help=WITH)
 @click.option("--extra-rank", type=click.IntRange(min=1), metavar="N", help=EXTRA)
@@ -104,7 +106,8 @@ def export(json_to: str | None, **options: Any) -> None:
 
     folder = Path.cwd()
     config = load_config(folder)
-    choice = choose_scheme(options["quantize"], config, options["device"])
+    plan = options["plan"] or config.plan
+    choice = choose_scheme(options["quantize"], config, options["device"], plan is not None)
     request = make_request(config, options, choice)
     quiet_libraries()
     from edge_lra.pipeline import export as export_bundle
@@ -136,8 +139,10 @@ class Choice:
         click.echo(f"For {self.device.title}: {self.scheme}, by {self.chosen_by}: {reason}")
 
 
-def choose_scheme(flag: str | None, config: Config, device_flag: str | None = None) -> Choice:
-    """Choose by the flag, else by edge-lra.toml, else by the device, else int8.
+def choose_scheme(
+    flag: str | None, config: Config, device_flag: str | None = None, planned: bool = False
+) -> Choice:
+    """Choose by the flag, else by edge-lra.toml, else by a plan, else by the device, else int8.
 
     Warns of a scheme that was asked for and does not suit the device.
     """
@@ -146,6 +151,8 @@ def choose_scheme(flag: str | None, config: Config, device_flag: str | None = No
     name = device_flag or config.device
     device = load_device(name, config.devices) if name else None
     asked, chosen_by = (flag, "--quantize") if flag else (config.quantize, "edge-lra.toml")
+    if asked is None and planned:
+        return Choice("int8", "the plan", device)
     if asked is None:
         asked, chosen_by = (device.scheme, "the device") if device else ("int8", "default")
     if device and asked != device.scheme:
@@ -158,6 +165,7 @@ def choose_scheme(flag: str | None, config: Config, device_flag: str | None = No
 
 def make_request(config: Config, options: dict[str, Any], choice: Choice) -> ExportRequest:
     """Join flags, settings and defaults, in this order of weight."""
+    from edge_lra.forms.plan import read_plan
     from edge_lra.inputs import ExportRequest
 
     split = [split_weight(value) for value in options["adapters"]]
@@ -169,6 +177,7 @@ def make_request(config: Config, options: dict[str, Any], choice: Choice) -> Exp
     labels = options["labels"].split(",") if options["labels"] else config.labels
     model = options["model"] or config.model
     name = config.name or default_name(adapters, model)
+    plan = options["plan"] or config.plan
     suffix = ".edge" if options["merge"] else "-factored.edge"
     return ExportRequest(
         out=options["out"] or Path(name + suffix),
@@ -178,6 +187,7 @@ def make_request(config: Config, options: dict[str, Any], choice: Choice) -> Exp
         mode="merge" if options["merge"] else "factored",
         scheme=choice.scheme,
         keep_float=options["keep_float"] or config.keep_float,
+        plan=read_plan(plan) if plan else None,
         without=options["without"] or config.without,
         with_=options["with_"] or config.with_,
         extra_rank=options["extra_rank"] or config.extra_rank,

@@ -104,6 +104,16 @@ def _adapters(adapters: dict[str, Any]) -> str:
     )
 
 
+def _plan(plan: dict[str, Any] | None) -> str:
+    from edge_lra.contents import group_forms
+
+    if plan is None:
+        return ""
+    said = [f"{key} {_text(key, plan[key])}" for key in ("device", "limits", "expected")]
+    known = [line for line in said if not line.endswith(" ")]
+    return "\n".join([*group_forms(plan["forms"]), *known]) or "int8 throughout"
+
+
 def _fidelity(fidelity: dict[str, Any] | None) -> str:
     if fidelity is None:
         return "not verified"
@@ -150,6 +160,7 @@ TEXTS: dict[str, Callable[[Any], str]] = {
     "measures": lambda _: "",  # a table of its own
     "adapter_inputs": lambda count: str(count or ""),
     "fidelity": _fidelity,
+    "plan": _plan,
     "sites": _sites,
     "tensors": _tensors,
     "whole_tensors": _shapes,

@@ -108,6 +108,7 @@ def request_again(
     """
     from edge_lra.calibration import calibrated_with
     from edge_lra.config import CONFIG, load_config
+    from edge_lra.forms.plan import parse_plan
     from edge_lra.inputs import ExportRequest
     from edge_lra.quiet import quiet_libraries
 
@@ -115,6 +116,7 @@ def request_again(
     config = load_config(Path.cwd())
     if config.model is None and not config.adapters:
         raise EdgeError(f"{CONFIG}: found no model here, expected the project's; --data needs it")
+    plan = manifest.get("plan")
     return ExportRequest(
         out=bundle,
         model=config.model,
@@ -123,6 +125,7 @@ def request_again(
         mode="factored" if manifest["mode"] == "factored" else "merge",
         scheme=manifest["scheme"],
         keep_float=manifest["float_sites"],
+        plan=parse_plan(plan, f"{bundle}: plan") if plan else None,
         task=manifest["task"],
         labels=manifest["labels"],
         without=manifest.get("without", []),

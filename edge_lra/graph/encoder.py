@@ -110,8 +110,8 @@ class EncoderBuilder(CalibratedWriter):
         self, x: ir.Value, module: Mapping[str, str], carried: Array | None
     ) -> ir.Value:
         """Write up projection, activation and down projection, whose bias adds `carried`."""
-        smooths = self.plan.scheme.smooths and self.plan.remedies.outliers
-        if smooths and not self.layers_inside(module):
+        together = self.plan.scheme.one_scale(self.source(f"{module['down']}.weight"))
+        if together and self.plan.remedies.outliers and not self.layers_inside(module):
             return split_feed_forward(self, x, module, carried)
         inner = self.activation(self.linear(x, module["up"]))
         if module["up"] in self.readings:
@@ -190,6 +190,7 @@ class EncoderBuilder(CalibratedWriter):
             tuple((name, tokens) for name in names),
             tuple((name, tuple(shape)) for name, _, shape in outputs),
             tuple(self.factors.inputs),
+            min_onnxruntime=self.plan.scheme.min_onnxruntime,
             reads=linear_reads(self) if self.plan.remedies.refit else {},
             finer_sites=tuple(self.finer),
         )

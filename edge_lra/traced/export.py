@@ -22,7 +22,7 @@ from edge_lra.packing import (
     write_adapters,
     write_manifest,
 )
-from edge_lra.planning import adapter_slots, check_patterns, merged_updates, one_of_each
+from edge_lra.planning import adapter_slots, check_names, merged_updates, one_of_each
 from edge_lra.products.write import write_products
 from edge_lra.quantize import SCHEMES
 from edge_lra.task import ONE_LABEL, PROBLEM_TYPES, Use, config_labels, read_pooling
@@ -112,6 +112,7 @@ def check_idle(request: ExportRequest) -> None:
         "without": left_out,
         "with": added,
         "extra rank": request.extra_rank or None,
+        "plan": request.plan and "one",
     }
     for name, value in given.items():
         if value is not None:
@@ -155,7 +156,7 @@ def check_used(request: ExportRequest, inputs: Inputs, lowered: Lowered) -> None
     Raises:
         EdgeError: names the site or the pattern.
     """
-    check_patterns(lowered.scheme)
+    check_names(lowered.scheme)
     family = inputs.traced.family
     given = {t: item for item in lowered.built.adapter_inputs for t in item.tensors}
     for adapter in inputs.adapters:

@@ -16,6 +16,11 @@ from edge_lra.weights import Source
 Named = Sequence[tuple[str, Source]]  # weights that read one value, by name
 
 
+def newest(*versions: str) -> str:
+    """Return the latest of versions MAJOR.MINOR.PATCH."""
+    return max(versions, key=lambda version: [int(part) for part in version.split(".")])
+
+
 class Scheme(Protocol):
     """How weights are stored and multiplied."""
 
@@ -32,6 +37,12 @@ class Scheme(Protocol):
 
     def chooses_bits(self, weight: Source) -> bool:
         """Say whether a linear of an encoder may be worth more bits than others."""
+
+    def one_scale(self, weight: Source) -> bool:
+        """Say whether an encoder's linear rounds all that it reads by one scale.
+
+        A few channels that reach far would then leave the others too few steps.
+        """
 
     def linear(
         self,
@@ -109,6 +120,10 @@ class Scheme(Protocol):
 
 class EachAlone(ABC):
     """What schemes have in common that multiply by each weight alone."""
+
+    def one_scale(self, weight: Source) -> bool:
+        """Return False: what is read stays float, or has a scale a block."""
+        return False
 
     @abstractmethod
     def linear(

@@ -46,6 +46,10 @@ class Int8:
         """Return False: all have 8."""
         return False
 
+    def one_scale(self, weight: Source) -> bool:
+        """Return True."""
+        return True
+
     def linear(
         self,
         graph: GraphBuilder,
