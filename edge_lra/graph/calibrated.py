@@ -78,14 +78,21 @@ class CalibratedWriter(ModuleWriter):
             divisor = norm_divisor(extreme, COMPENSATED if compensated else STRENGTH)
         return shift, divisor
 
+    @property
+    def static(self) -> bool:
+        """Whether activations are rounded by calibrated ranges.
+
+        Built-in text reaches wider than what a model is used for: ranges of it are too coarse.
+        Adapters that come as inputs move ranges, and which will come is not known.
+        """
+        calibration = self.plan.calibration
+        own = calibration is not None and calibration.own and not self.plan.slots
+        return self.plan.remedies.static_scales and own
+
     def learn(self, x: ir.Value, reading: Reading) -> ir.Value:
         """Let the products that read x know what calibration found of it; return x."""
-        remedies, calibration = self.plan.remedies, self.plan.calibration
-        span = None
-        # Built-in text reaches wider than what a model is used for: ranges of it are too coarse.
-        # Adapters that come as inputs move ranges, and which will come is not known.
-        own = calibration is not None and calibration.own and not self.plan.slots
-        if remedies.static_scales and own:
+        remedies, span = self.plan.remedies, None
+        if self.static:
             span = float(reading.low.min()), float(reading.high.max())
         coupling = None
         if remedies.gptq and reading.moment is not None:

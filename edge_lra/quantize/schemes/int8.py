@@ -115,23 +115,33 @@ def integer_product(
     span: tuple[float, float] | None,
 ) -> ir.Value:
     """Return x times an int8 weight, x rounded by its span, or by each batch's own."""
+    xq, x_scale, zero = round_whole(graph, x, span)
     if span is not None:
-        scale, zero = affine(graph, *span)
-        (xq,) = graph.shared("QuantizeLinear", x, 1, [scale, zero])
-        inputs = [xq, wq, scale, w_scale, zero, None]
+        inputs = [xq, wq, x_scale, w_scale, zero, None]
         return graph.op("MatMulIntegerToFloat", inputs, "com.microsoft")
-    xq, x_scale, zero = graph.shared("DynamicQuantizeLinear", x, outputs=3)
     product = graph.op("MatMulInteger", [xq, wq, zero], dtype=ir.DataType.INT32)
     real = graph.op("Cast", [product], to=int(ir.DataType.FLOAT))
     return graph.op("Mul", [real, graph.op("Mul", [x_scale, w_scale])])
 
 
-def affine(graph: GraphBuilder, low: float, high: float) -> tuple[ir.Value, ir.Value]:
-    """Return scale and zero point, as constants, that take a range with 0 in it to 0 .. 255."""
+def round_whole(
+    graph: GraphBuilder, x: ir.Value, span: tuple[float, float] | None
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """Return x as uint8, its scale and its zero point, once for all who ask."""
+    if span is None:
+        xq, scale, zero = graph.shared("DynamicQuantizeLinear", x, outputs=3)
+        return xq, scale, zero
+    scale, zero = (graph.constant(value) for value in steps(*span))
+    (xq,) = graph.shared("QuantizeLinear", x, 1, [scale, zero])
+    return xq, scale, zero
+
+
+def steps(low: float, high: float) -> tuple[Array, Array]:
+    """Return scale and zero point that take a range with 0 in it to 0 .. 255."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = np.float32(max(high - low, 1e-12) / 255)
     zero = np.uint8(np.clip(np.rint(-low / scale), 0, 255))
-    return graph.constant(np.array(scale)), graph.constant(np.array(zero))
+    return np.array(scale), np.array(zero)
 
 
 def by_coupling(coupling: Callable[[], Coupling]) -> Callable[[Array], Quantized]:

@@ -1,0 +1,99 @@
+"""What a form changes, as foreseen in float64, is what a bundle with it does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_lra.forms.linears import find_linears
+from edge_lra.forms.plan import FormPlan
+from edge_lra.forms.trials import FormTrials
+from edge_lra.graph.encoder import EncoderBuilder
+from edge_lra.inputs import ExportRequest, read_inputs
+from edge_lra.pipeline import export
+from edge_lra.planning import make_plan
+from edge_lra.quantize.calibrate import EncoderRun
+from edge_lra.quantize.mixed import TRIED
+from edge_lra.quantize.readings import MomentFile
+from edge_lra.quantize.schemes import FORMS, USUAL
+from edge_lra.runner import Runner
+
+Texts = tuple[np.ndarray, ...]
+
+
+def asked(tiny: Path, **options: object) -> ExportRequest:
+    words = ["fine", "film", "bad", "good", "bore", "not", "this", "what"]
+    texts = [f"{a} {b} a {c} ." for a in words for b in words[:3] for c in words[2:4]]
+    (tiny / "t.txt").write_text("\n".join(texts))
+    given = {"task": "feature-extraction", "data": tiny / "t.txt", "verify": False, **options}
+    return ExportRequest(tiny / "b.edge", str(tiny / "model"), **given)  # type: ignore[arg-type]
+
+
+def trials_of(request: ExportRequest) -> tuple[FormTrials, Texts, list[str]]:
+    plan = make_plan(request, read_inputs(request))
+    build = EncoderBuilder(plan)
+    trials = FormTrials(build)
+    trials.run(plan.texts)
+    return trials, tuple(plan.texts), [linear.module for linear in find_linears(build)]
+
+
+def outputs(bundle: Path, texts: Texts) -> np.ndarray:
+    """Return the last hidden states of each text alone, (tokens, hidden)."""
+    runner = Runner.load(bundle, verify="never")
+    found = []
+    for ids in texts[:TRIED]:
+        given = {"input_ids": ids[None], "attention_mask": np.ones_like(ids[None])}
+        found.append(runner.run(given | {"token_type_ids": np.zeros_like(ids[None])}))
+    return np.concatenate([next(iter(item.values()))[0] for item in found])
+
+
+WITHOUT = [("gptq",), ("gptq", "static-scales"), ("gptq", "outliers", "smoothing", "centring")]
+
+
+@pytest.mark.parametrize("without", WITHOUT, ids="-".join)
+def test_a_foreseen_error_is_that_of_the_bundle(tiny: Path, without: tuple[str, ...]) -> None:
+    request = asked(tiny, without=without)
+    trials, texts, modules = trials_of(request)
+    plain = replace(request, scheme="none", without=("tanh-gelu",))
+    exact = outputs(export(plain), texts)
+    mixed = dict(zip(modules, [*FORMS] * len(modules), strict=False))
+    for forms in [dict.fromkeys(modules, form) for form in FORMS] + [mixed]:
+        others = {name: form for name, form in forms.items() if form != USUAL}
+        bundle = export(replace(request, plan=FormPlan(others)))
+        found = outputs(bundle, texts)
+        error = np.linalg.norm(found - exact) / np.linalg.norm(exact)
+        assert trials.error(forms, texts) == pytest.approx(error, rel=0.1)
+
+
+def test_a_linear_alone_changes_its_layer_and_float32_nothing(tiny: Path) -> None:
+    trials, texts, modules = trials_of(asked(tiny))
+    assert trials.lost.keys() == {(m, f) for m in modules for f in FORMS if f != "float32"}
+    assert all(lost > 0 for lost in trials.lost.values())
+    embeddings = trials.error({}, texts)
+    assert trials.error(dict.fromkeys(modules, "float32"), texts) == embeddings > 0
+
+
+def test_trials_leave_the_readings_as_they_are(tiny: Path) -> None:
+    trials, texts, _ = trials_of(asked(tiny))
+    build = trials.build
+    parts = build.recipe, build.plan.config, build.epsilon, build.source, MomentFile()
+    expected = EncoderRun(*parts).run(texts)
+    assert trials.readings.keys() == expected.keys()
+    for name, reading in expected.items():
+        np.testing.assert_array_equal(trials.readings[name].low, reading.low)
+        np.testing.assert_array_equal(trials.readings[name].high, reading.high)
+
+
+def test_only_the_first_token_counts_where_a_head_reads_no_other(tiny: Path) -> None:
+    classifier = asked(tiny, task=None, adapters=[("one", str(tiny / "adapter"))])
+    trials, texts, modules = trials_of(classifier)
+    forms = dict.fromkeys(modules, USUAL)
+    found = trials.error(forms, texts)
+    changed, exact = trials.rounded.output, trials.output
+    first = np.cumsum([0, *(len(ids) for ids in texts[: TRIED - 1])])
+    expected = np.linalg.norm((changed - exact)[first]) / np.linalg.norm(exact[first])
+    assert found == pytest.approx(expected)
+    assert found != pytest.approx(np.linalg.norm(changed - exact) / np.linalg.norm(exact), rel=1e-3)
