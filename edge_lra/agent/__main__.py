@@ -34,6 +34,7 @@ ANSWERS: dict[str, Answer] = {
     "operators": _from("operators", "measure_operators"),
     "check": _from("check", "check"),
     "sweep": _from("sweep", "measure_sweep"),
+    "graphs": _from("graphs", "measure_graphs"),
     "prepack": _from("prepack", "prepack"),
 }
 

@@ -23,13 +23,13 @@ import numpy as np
 import onnxruntime
 import transformers
 
+from edge_lra.agent.clocks import quiet_clock
 from edge_lra.bundle import load_manifest
 from edge_lra.pipeline import ExportRequest, export
 from edge_lra.places import resolve_model
 from edge_lra.profile.estimate.calibration import Calibration, calibrate
 from edge_lra.profile.estimate.costs import costs_of
 from edge_lra.profile.estimate.estimate import Counted, count
-from edge_lra.profile.estimate.micro import clock
 from edge_lra.profile.estimate.rates import HostRates, classes_ms
 from edge_lra.quantize import SCHEMES
 
@@ -110,7 +110,7 @@ def open_session(bundle: Path, threads: int, profile: str | None = None) -> Any:
 
 def time_case(case: Case, session: Any, threads: int) -> None:
     """Add one round's runs; the first is not counted."""
-    now = clock(threads)
+    now = quiet_clock(threads)
     session.run(None, case.feeds)
     end = time.perf_counter() + ENOUGH_S
     for place in range(1000):

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from edge_lra.agent.clocks import quiet_clock
+
 MICROSOFT = "com.microsoft"
 OPSET = 20
 IR_VERSION = 10
@@ -83,13 +85,9 @@ def seconds_per_run(graph: TinyGraph, threads: int) -> float:
         for name, (dtype, shape) in graph.outputs.items():
             held.append(onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros(shape, dtype)))
             binding.bind_ortvalue_output(name, held[-1])
-        return _quiet_seconds(lambda: session.run_with_iobinding(binding), clock(threads), threads)
-
-
-def clock(threads: int) -> Callable[[], float]:
-    """Return the clock that a busy machine disturbs least."""
-    fine = time.get_clock_info("thread_time").resolution < 1e-5  # Windows counts 15 ms
-    return time.thread_time if threads == 1 and fine else time.perf_counter
+        return _quiet_seconds(
+            lambda: session.run_with_iobinding(binding), quiet_clock(threads), threads
+        )
 
 
 def _quiet_seconds(run: Callable[[], object], now: Callable[[], float], threads: int) -> float:
