@@ -57,7 +57,9 @@ class FloatRun:
             return np.maximum(x, 0)
         if name in ("silu", "swish"):
             return np.asarray(x / (1 + np.exp(-np.clip(x, -700, None))))
-        return np.asarray(x * 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))))
+        return np.asarray(
+            x * 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * (x * x * x))))
+        )
 
 
 class EncoderRun(FloatRun):
