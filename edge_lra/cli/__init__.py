@@ -12,6 +12,7 @@ from edge_lra.cli.embed import embed
 from edge_lra.cli.export import export
 from edge_lra.cli.generate import generate
 from edge_lra.cli.inspect import inspect
+from edge_lra.cli.plan import plan
 from edge_lra.cli.prepack import prepack
 from edge_lra.cli.profile import profile
 from edge_lra.cli.run import run
@@ -29,6 +30,7 @@ def main() -> None:
 for command in (
     sample,
     tune,
+    plan,
     export,
     run,
     generate,

@@ -9,7 +9,7 @@ import logging
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -230,16 +230,14 @@ def find_bundle(given: Path | None, folder: Path) -> Path:
     return Path(found.name) if found.parent == folder.resolve() else found
 
 
-def read_limits(values: Sequence[str]) -> dict[str, float]:
+def read_limits(values: Sequence[str], known: Collection[str]) -> dict[str, float]:
     """Return `KEY=VALUE` limits as numbers; a wrong one is a usage error."""
-    from edge_lra.profile.limits import LIMITS
-
     limits = {}
     for value in values:
         key, _, number = value.partition("=")
-        if key not in LIMITS:
+        if key not in known:
             raise click.BadParameter(
-                f"{key!r} is not one of {', '.join(LIMITS)}", param_hint="--limit"
+                f"{key!r} is not one of {', '.join(known)}", param_hint="--limit"
             )
         try:
             limits[key] = float(number)

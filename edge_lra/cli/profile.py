@@ -87,8 +87,9 @@ POSITIVE = click.IntRange(min=1)
 def profile(bundle: Path | None, json_to: str | None, **options: Any) -> None:
     """Measure a bundle here or on a target; execute and estimate it for other devices."""
     from edge_lra.config import load_config
+    from edge_lra.profile.limits import LIMITS
 
-    limits = read_limits(options["limits"])
+    limits = read_limits(options["limits"], LIMITS)
     config = load_config(Path.cwd())
     if options["advise"]:
         advise_project(bundle, config, options, json_to)

@@ -54,8 +54,8 @@ WITHOUT = [("gptq",), ("gptq", "static-scales"), ("gptq", "outliers", "smoothing
 
 
 @pytest.mark.parametrize("without", WITHOUT, ids="-".join)
-def test_a_foreseen_error_is_that_of_the_bundle(tiny: Path, without: tuple[str, ...]) -> None:
-    request = asked(tiny, without=without)
+def test_a_foreseen_error_is_that_of_the_bundle(strong: Path, without: tuple[str, ...]) -> None:
+    request = asked(strong, without=without)
     trials, texts, modules = trials_of(request)
     plain = replace(request, scheme="none", without=("tanh-gelu",))
     exact = outputs(export(plain), texts)
@@ -68,16 +68,16 @@ def test_a_foreseen_error_is_that_of_the_bundle(tiny: Path, without: tuple[str, 
         assert trials.error(forms, texts) == pytest.approx(error, rel=0.1)
 
 
-def test_a_linear_alone_changes_its_layer_and_float32_nothing(tiny: Path) -> None:
-    trials, texts, modules = trials_of(asked(tiny))
+def test_a_linear_alone_changes_its_layer_and_float32_nothing(strong: Path) -> None:
+    trials, texts, modules = trials_of(asked(strong))
     assert trials.lost.keys() == {(m, f) for m in modules for f in FORMS if f != "float32"}
     assert all(lost > 0 for lost in trials.lost.values())
     embeddings = trials.error({}, texts)
     assert trials.error(dict.fromkeys(modules, "float32"), texts) == embeddings > 0
 
 
-def test_trials_leave_the_readings_as_they_are(tiny: Path) -> None:
-    trials, texts, _ = trials_of(asked(tiny))
+def test_trials_leave_the_readings_as_they_are(strong: Path) -> None:
+    trials, texts, _ = trials_of(asked(strong))
     build = trials.build
     parts = build.recipe, build.plan.config, build.epsilon, build.source, MomentFile()
     expected = EncoderRun(*parts).run(texts)
@@ -87,8 +87,8 @@ def test_trials_leave_the_readings_as_they_are(tiny: Path) -> None:
         np.testing.assert_array_equal(trials.readings[name].high, reading.high)
 
 
-def test_only_the_first_token_counts_where_a_head_reads_no_other(tiny: Path) -> None:
-    classifier = asked(tiny, task=None, adapters=[("one", str(tiny / "adapter"))])
+def test_only_the_first_token_counts_where_a_head_reads_no_other(strong: Path) -> None:
+    classifier = asked(strong, task=None, adapters=[("one", str(strong / "adapter"))])
     trials, texts, modules = trials_of(classifier)
     forms = dict.fromkeys(modules, USUAL)
     found = trials.error(forms, texts)

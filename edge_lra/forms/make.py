@@ -1,0 +1,256 @@
+"""Make a plan: measure error and time of every form, and choose under the user's limits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from edge_lra.errors import EdgeError
+from edge_lra.forms.choose import Bounds, Chosen, Cost, Costs, Site, choose
+from edge_lra.forms.linears import Linear, find_linears
+from edge_lra.forms.plan import LIMITS, FormPlan
+from edge_lra.forms.sizes import file_bytes, form_bytes
+from edge_lra.forms.times import FormTimes, measure_times, refuse_emulated, rows_of
+from edge_lra.forms.trials import FormTrials
+from edge_lra.graph.encoder import EncoderBuilder
+from edge_lra.graph.plan import Plan
+from edge_lra.inputs import ExportRequest, Progress, read_inputs
+from edge_lra.planning import make_plan
+from edge_lra.quantize.schemes import FORMS, USUAL
+from edge_lra.recipe import DecoderRecipe
+from edge_lra.traced.route import needs_trace
+from edge_lra.transport import Transport
+
+CLOSER = 1.02  # where the sum of changes told too little error
+ROUNDS = 6  # of choosing by the sum of changes and holding against a run of them all
+NOTHING = 1e-12  # squared error of linears that change less than embeddings vary
+MIB = 2**20
+TOKENS = 128
+
+
+@dataclass(frozen=True)
+class Found:
+    """A plan and what it was chosen by.
+
+    Attributes:
+        plan: to be written.
+        costs: of all forms.
+        chosen: forms and why.
+        usual: what int8 throughout has of each of `LIMITS`.
+        missing: why a form cannot be had on the device, by form.
+    """
+
+    plan: FormPlan
+    costs: Costs
+    chosen: Chosen
+    usual: Mapping[str, float]
+    missing: Mapping[str, str]
+
+
+def plan_forms(
+    request: ExportRequest,
+    way: Transport,
+    device: str,
+    limits: Mapping[str, float],
+    tokens: int | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Found:
+    """Choose the forms of an encoder's linears.
+
+    Args:
+        request: what would be exported; nothing is written.
+        way: to the device whose times count.
+        device: its name.
+        limits: by the names of `LIMITS`.
+        tokens: of the one text whose products are timed; None for 128, or all that fit.
+        threads: that multiply.
+        progress: told the stage, and how many of how many are done.
+
+    Raises:
+        EdgeError: the model has no plan, the device no times, or a limit cannot be kept.
+    """
+    check(request, limits)
+    refuse_emulated(way)
+    inputs = read_inputs(request)
+    if isinstance(inputs.recipe, DecoderRecipe):
+        raise EdgeError(
+            f"plan: found family {inputs.recipe.family}, expected an encoder; language models have "
+            "one scheme throughout"
+        )
+    plan = make_plan(request, inputs)
+    if not plan.texts:
+        raise EdgeError(
+            f"{inputs.checkpoint.path}: found no tokenizer.json, expected one: errors are measured "
+            "on text; add the file"
+        )
+    tell = progress or (lambda stage, done, total: None)
+    build = EncoderBuilder(plan)
+    linears = find_linears(build)
+    longest = build.recipe.count(plan.config, "positions")
+    tokens = tokens or min(TOKENS, longest)
+    if tokens > longest:
+        raise EdgeError(f"tokens: found {tokens}, expected at most the model's {longest}")
+    tell("times", 0, 1)
+    times = measure_times(linears, plan.remedies.outliers, build.static, way, tokens, threads)
+    tell("times", 1, 1)
+    tell("errors", 0, 1)
+    trials = FormTrials(build)
+    trials.run(plan.texts)
+    foreseen = Foreseen(trials, plan, linears)
+    costs = join_costs(plan, linears, trials, times, tokens)
+    found = solve(costs, foreseen, limits)
+    more = foreseen.nbytes(found.forms) - costs.nbytes(found.forms)
+    if foreseen.nbytes(found.forms) > limits.get("size_mib", math.inf) * MIB:
+        costs = replace(costs, rest_bytes=costs.rest_bytes + more)  # gaps between tensors
+        found = solve(costs, foreseen, limits)
+    tell("errors", 1, 1)
+    forms = {name: form for name, form in found.forms.items() if form != USUAL}
+    usual = costs.throughout(USUAL)
+    written = FormPlan(
+        forms,
+        device,
+        tokens,
+        threads,
+        {key: float(limits[key]) for key in LIMITS if key in limits},
+        describe(costs, foreseen, found.forms),
+    )
+    return Found(written, costs, found, describe(costs, foreseen, usual), times.missing)
+
+
+def check(request: ExportRequest, limits: Mapping[str, float]) -> None:
+    """Refuse what no plan can be made for.
+
+    Raises:
+        EdgeError: names it.
+    """
+    if needs_trace(request):
+        raise EdgeError("plan: found a model that is traced, expected an encoder with a recipe")
+    for name, value in limits.items():
+        if name not in LIMITS:
+            raise EdgeError(f"limit: found {name!r}, expected one of {', '.join(LIMITS)}")
+        if not value > 0:
+            raise EdgeError(f"limit {name}: found {value:g}, expected more than 0")
+    if request.scheme != USUAL:
+        raise EdgeError(f"plan: found quantize {request.scheme}, expected {USUAL}, which it mixes")
+    if request.keep_float:
+        raise EdgeError(
+            f"plan: found keep float {request.keep_float[0]}, expected none; the plan says which "
+            "linears are float32"
+        )
+
+
+class Foreseen:
+    """The error of the last layer's output and the size of the weights' file, each found once."""
+
+    def __init__(self, trials: FormTrials, plan: Plan, linears: Sequence[Linear]) -> None:
+        """Take trials that were run."""
+        self._trials, self._plan = trials, plan
+        self._modules = {linear.name: linear.module for linear in linears}
+        self._errors: dict[tuple[str, ...], float] = {}
+        self._sizes: dict[tuple[str, ...], int] = {}
+
+    def error(self, forms: Mapping[str, str]) -> float:
+        """Return the relative L2 error with the linears in forms, by the checkpoint's names."""
+        key = tuple(forms.values())
+        if key not in self._errors:
+            inside = {self._modules[name]: form for name, form in forms.items()}
+            self._errors[key] = self._trials.error(inside, tuple(self._plan.texts))
+        return self._errors[key]
+
+    def nbytes(self, forms: Mapping[str, str]) -> int:
+        """Return the size of the weights' file with the linears in forms."""
+        key = tuple(forms.values())
+        if key not in self._sizes:
+            self._sizes[key] = file_bytes(self._plan, self._trials.readings, forms)
+        return self._sizes[key]
+
+
+def join_costs(
+    plan: Plan, linears: Sequence[Linear], trials: FormTrials, times: FormTimes, tokens: int
+) -> Costs:
+    """Return error, time and size of every form."""
+    sizes, rest = form_bytes(plan, trials.readings, linears)
+    sites = []
+    for linear in linears:
+        shape = rows_of(linear, tokens)
+        costs = {}
+        for form in FORMS:
+            if (shape, form) not in times.products:
+                continue
+            us = times.products[shape, form]
+            if form == USUAL and linear.role == "down":
+                us += times.outliers.get(shape, 0.0)
+            lost = trials.lost.get((linear.module, form), 0.0)
+            costs[form] = Cost(lost, us, sizes[linear.name, form])
+        sites.append(Site(linear.name, linear.layer, linear.role, linear.value, costs))
+    rounding = {
+        linear.value: times.rounding[shape.width, shape.rows]
+        for linear in linears
+        for shape in [rows_of(linear, tokens)]
+    }
+    return Costs(tuple(sites), rounding, rest)
+
+
+def solve(costs: Costs, foreseen: Foreseen, limits: Mapping[str, float]) -> Chosen:
+    """Choose by the sum of changes, and hold it against a run of all of them together.
+
+    Raises:
+        EdgeError: a limit cannot be kept; says by which figure.
+    """
+    usual, exact = costs.throughout(USUAL), costs.throughout("float32")
+    bounds = Bounds(
+        us=limits.get("time", math.inf) * costs.us(usual),
+        nbytes=limits.get("size_mib", math.inf) * MIB,
+        exactest="error" not in limits and len(limits) > 0,
+    )
+    if "error" not in limits:
+        return kept(costs, foreseen, choose(costs, bounds), limits)
+    base, whole, limit = foreseen.error(exact), foreseen.error(usual), limits["error"]
+    if min(base, whole) > limit:
+        raise EdgeError(
+            f"limit error: found {base:.4g} with every linear in float32, expected at most "
+            f"{limit:g}; embeddings in int8 leave it: use --quantize none"
+        )
+    share = max(whole**2 - base**2, NOTHING) / costs.lost(usual)
+    best: Chosen | None = None
+    for _ in range(ROUNDS):
+        chosen = choose(costs, replace(bounds, lost=max(limit**2 - base**2, 0.0) / share))
+        found, lost = foreseen.error(chosen.forms), costs.lost(chosen.forms)
+        if chosen.binding in ("time", "size_mib"):
+            break
+        if found <= limit:
+            if best is not None and costs.us(chosen.forms) >= costs.us(best.forms):
+                break
+            best = replace(chosen, binding=None)
+        elif chosen.binding:
+            break
+        if not lost:
+            break
+        fresh = max(found**2 - base**2, NOTHING) / lost
+        share = fresh if found <= limit else CLOSER * max(share, fresh)
+    return best or kept(costs, foreseen, replace(chosen, binding=chosen.binding or "error"), limits)
+
+
+def kept(costs: Costs, foreseen: Foreseen, chosen: Chosen, limits: Mapping[str, float]) -> Chosen:
+    """Return what was chosen if it keeps to the limits.
+
+    Raises:
+        EdgeError: it does not; says by which figure.
+    """
+    if chosen.binding is None:
+        return chosen
+    found = describe(costs, foreseen, chosen.forms)
+    near = ", ".join(f"{name} {found[name]:.4g}" for name in LIMITS)
+    raise EdgeError(
+        f"limit {chosen.binding}: found {found[chosen.binding]:.4g} at best beside the other "
+        f"limits ({near}), expected at most {limits[chosen.binding]:g}; allow more of one of them"
+    )
+
+
+def describe(costs: Costs, foreseen: Foreseen, forms: Mapping[str, str]) -> dict[str, float]:
+    """Return what forms have of each of `LIMITS`, to four digits."""
+    usual = costs.us(costs.throughout(USUAL))
+    values = (foreseen.error(forms), costs.us(forms) / usual, foreseen.nbytes(forms) / MIB)
+    return {name: float(f"{value:.4g}") for name, value in zip(LIMITS, values, strict=True)}
