@@ -83,10 +83,10 @@ def plan(json_to: str | None, **options: Any) -> None:
 
     device, way = open_way(options["device"], options["target"], config)
     try:
-        name = device.name if device else way.probe().cpu
-        tokens, threads = options["tokens"], options["threads"]
+        name = device.name if device else None
         with progress_bar() as progress:
-            found = plan_forms(request, way, name, limits, tokens, threads, progress)
+            tokens, threads = options["tokens"], options["threads"]
+            found = plan_forms(request, way, limits, name, tokens, threads, progress)
     finally:
         way.clean_up()
     out.write_text(write_plan(found.plan), encoding="utf-8")

@@ -19,6 +19,7 @@ from edge_lra.inputs import ExportRequest, Progress, read_inputs
 from edge_lra.planning import make_plan
 from edge_lra.quantize.schemes import FORMS, USUAL
 from edge_lra.recipe import DecoderRecipe
+from edge_lra.task import max_length
 from edge_lra.traced.route import needs_trace
 from edge_lra.transport import Transport
 
@@ -51,8 +52,8 @@ class Found:
 def plan_forms(
     request: ExportRequest,
     way: Transport,
-    device: str,
     limits: Mapping[str, float],
+    device: str | None = None,
     tokens: int | None = None,
     threads: int = 1,
     progress: Progress | None = None,
@@ -62,8 +63,8 @@ def plan_forms(
     Args:
         request: what would be exported; nothing is written.
         way: to the device whose times count.
-        device: its name.
         limits: by the names of `LIMITS`.
+        device: its name; None for its processor's.
         tokens: of the one text whose products are timed; None for 128, or all that fit.
         threads: that multiply.
         progress: told the stage, and how many of how many are done.
@@ -72,6 +73,7 @@ def plan_forms(
         EdgeError: the model has no plan, the device no times, or a limit cannot be kept.
     """
     check(request, limits)
+    device = device or way.probe().cpu  # which may find that it is emulated
     refuse_emulated(way)
     inputs = read_inputs(request)
     if isinstance(inputs.recipe, DecoderRecipe):
@@ -88,7 +90,7 @@ def plan_forms(
     tell = progress or (lambda stage, done, total: None)
     build = EncoderBuilder(plan)
     linears = find_linears(build)
-    longest = build.recipe.count(plan.config, "positions")
+    longest = max_length(inputs.checkpoint, plan.config, inputs.recipe, inputs.task)
     tokens = tokens or min(TOKENS, longest)
     if tokens > longest:
         raise EdgeError(f"tokens: found {tokens}, expected at most the model's {longest}")

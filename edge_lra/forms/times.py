@@ -10,7 +10,7 @@ from edge_lra.errors import EdgeError
 from edge_lra.forms.graphs import Small, outlier_graph, product_graph, rounding_graph
 from edge_lra.forms.linears import Linear
 from edge_lra.quantize.schemes import FORMS, USUAL
-from edge_lra.transport import Transport
+from edge_lra.transport import NotAnswered, Transport
 
 BUDGET_S = 4.0
 Key = tuple[Any, ...]
@@ -67,7 +67,7 @@ def measure_times(
         threads: that multiply.
 
     Raises:
-        EdgeError: the device only emulates, or cannot run int8 or float32.
+        EdgeError: the device only emulates, has no Python, or cannot run int8 or float32.
     """
     refuse_emulated(way)
     graphs: dict[Key, Small] = {}
@@ -86,7 +86,13 @@ def measure_times(
                 graphs["round", width, shape.rows] = rounding_graph(width, shape.rows, static)
     requests = [graph.request() for graph in graphs.values()]
     request = {"what": "graphs", "threads": threads, "budget_s": BUDGET_S, "graphs": requests}
-    answers = way.run(request)["graphs"]
+    try:
+        answers = way.run(request)["graphs"]
+    except NotAnswered as error:
+        raise EdgeError(
+            f"{way.target}: found a runner that times no single product ({error}), expected Python "
+            "there; plan over ssh, or write the plan's [forms] by hand"
+        ) from None
     return read_times(graphs, answers, way.target)
 
 

@@ -23,7 +23,7 @@ MIB = 2**20
 
 
 def planned(request: ExportRequest, us: dict[str, float] | None = None, **limits: float) -> Found:
-    return plan_forms(request, FakeWay(us), "a device", limits, 16)
+    return plan_forms(request, FakeWay(us), limits, "a device", 16)
 
 
 def test_without_limits_int8_stays_unless_it_is_slower(strong: Path) -> None:
@@ -80,7 +80,7 @@ def test_what_cannot_be_kept_says_by_which_figure(
 def test_what_has_no_plan_is_refused_by_name(strong: Path, tmp_path: Path) -> None:
     def refused(error: str, way: FakeWay | None = None, **options: Any) -> None:
         with pytest.raises(EdgeError, match=error):
-            plan_forms(replace(asked(strong), **options), way or FakeWay(), "d", {}, 16)
+            plan_forms(replace(asked(strong), **options), way or FakeWay(), {}, None, 16)
 
     refused("fake: found an emulator", FakeWay(keeps_time=False))
     refused("plan: found quantize int4, expected int8", scheme="int4")
@@ -89,7 +89,7 @@ def test_what_has_no_plan_is_refused_by_name(strong: Path, tmp_path: Path) -> No
     decoder = str(write_model(tmp_path / "decoder"))
     refused("plan: found family llama, expected an encoder", model=decoder, task=None, data=None)
     with pytest.raises(EdgeError, match="tokens: found 41, expected at most the model's 40"):
-        plan_forms(asked(strong), FakeWay(), "d", {}, 41)
+        plan_forms(asked(strong), FakeWay(), {}, None, 41)
     (strong / "model/tokenizer.json").unlink()
     refused("found no tokenizer.json, expected one: errors are measured on text", data=None)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from edge_lra.forms.graphs import STREAMED_MIB, copies_of
 from edge_lra.forms.linears import Linear
 from edge_lra.forms.times import Rows, measure_times
 from edge_lra.quantize.schemes import FORMS
+from edge_lra.transport import NotAnswered
 from edge_lra.weights import Source
 from tests.forms.fakes import OUTLIERS, ROUNDING, US, FakeWay
 
@@ -65,3 +68,12 @@ def test_an_emulator_has_no_times(linears: list[Linear]) -> None:
     with pytest.raises(EdgeError, match="fake: found an emulator, whose times say nothing"):
         measure_times(linears, False, True, way, 16, 1)
     assert not way.asked
+
+
+def test_a_runner_without_python_says_what_to_do(linears: list[Linear]) -> None:
+    class Phone(FakeWay):
+        def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
+            raise NotAnswered("adb: the native runner does not answer 'graphs'")
+
+    with pytest.raises(EdgeError, match=r"times no single product .* plan over ssh"):
+        measure_times(linears, False, True, Phone(), 16, 1)

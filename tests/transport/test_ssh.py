@@ -18,9 +18,13 @@ import pytest
 
 import edge_lra
 from edge_lra.bundle import describe_files, load_manifest, seal
+from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError
+from edge_lra.forms.graphs import product_graph
 from edge_lra.profile import measure
+from edge_lra.quantize.schemes import Float
 from edge_lra.transport import Ssh, TargetLost, require_arch
+from edge_lra.weights import Source
 from tests.transport.conftest import REQUESTS, Server, endless, wait_until
 
 
@@ -38,6 +42,14 @@ def profile(ssh: Ssh, bundle: Path) -> dict[str, Any]:
         return ssh.run({**REQUESTS[0], "bundles": [ssh.push(bundle)]})
     finally:
         ssh.clean_up()
+
+
+def test_small_graphs_are_timed_there(ssh: Ssh, tiny: Path) -> None:
+    source = Source(Checkpoint(tiny / "model"), "any", (32, 32))
+    graph = product_graph(Float(), source, 4, static=False).request()
+    ssh.probe()
+    found = ssh.run({"what": "graphs", "threads": 1, "budget_s": 0.01, "graphs": [graph]})
+    assert found["graphs"][0]["us"] > 0
 
 
 def error_of(ssh: Ssh, bundle: Path) -> str:
