@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from edge_lra.bundle import sha256_file
 from edge_lra.checkpoint import Checkpoint
-from edge_lra.texts import Row, pairs_of, read_texts, sentences
+from edge_lra.texts import Row, built_in_texts, pairs_of, read_texts, sentences
 from edge_lra.tokenizer_file import open_tokenizer
 from edge_lra.weights import Array
 
@@ -95,21 +95,72 @@ def calibrate_with(
     ]
     rows += added
     names = [*([data.name] if data and own else []), *(["built-in text"] if own < TEXTS else [])]
+    found = encode(file, rows, pairs, longest, typed)
+    if not found.texts:
+        return Calibration((), "random ids")
+    room = int((np.cumsum([len(text) for text in found.texts]) <= TOKENS).sum())
+    sha256 = sha256_file(data) if data and own else None
+    return Calibration(found.texts[:room], " and ".join(names), sha256, found.types[:room])
+
+
+class Encoded(NamedTuple):
+    """Texts as a model reads them.
+
+    Attributes:
+        texts: each (tokens,) ids.
+        types: of each text's tokens, (tokens,), which of a pair they are of; none for 0 throughout.
+    """
+
+    texts: tuple[Array, ...]
+    types: tuple[Array, ...] = ()
+
+
+def held_out(
+    checkpoint: Checkpoint,
+    data: Path | None,
+    longest: int,
+    most: int,
+    task: str = "feature-extraction",
+    typed: bool = True,
+) -> Encoded:
+    """Return texts that do not calibrate: those that verify.
+
+    Args:
+        checkpoint: has a tokenizer.
+        data: the user's text; None for built-in sentences.
+        longest: tokens that the model takes.
+        most: texts.
+        task: what the model is exported for.
+        typed: it is told which of a pair a token is of.
+    """
+    rows = built_in_texts()[:most]
+    if data:
+        rows = list(split_rows(read_texts(data, paired=True), most)[0])
+    file = checkpoint.path / "tokenizer.json"
+    return encode(file, rows, pairs_of(rows, task) or (), longest, typed)
+
+
+def encode(
+    file: Path, rows: Sequence[Row], pairs: Sequence[str], longest: int, typed: bool
+) -> Encoded:
+    """Return each row's text by a tokenizer's file; none are empty.
+
+    Args:
+        file: the tokenizer's.
+        rows: with the texts.
+        pairs: what each goes with; none where they are alone.
+        longest: tokens that the model takes.
+        typed: it is told which of a pair a token is of.
+    """
     tokenizer = open_tokenizer(file, file)
     tokenizer.no_padding()
     tokenizer.enable_truncation(min(LONGEST, longest))
     texts = [row.text for row in rows]
     encodings = tokenizer.encode_batch(list(zip(texts, pairs, strict=True)) if pairs else texts)
-    encodings = [encoding for encoding in encodings if encoding.ids]
-    if not encodings:
-        return Calibration((), "random ids")
-    room = np.cumsum([len(encoding.ids) for encoding in encodings]) <= TOKENS
-    fitting = [encoding for encoding, fits in zip(encodings, room, strict=True) if fits]
-    return Calibration(
-        tuple(np.array(encoding.ids, np.int64) for encoding in fitting),
-        " and ".join(names),
-        sha256_file(data) if data and own else None,
-        tuple(np.array(e.type_ids, np.int64) for e in fitting) if pairs and typed else (),
+    found = [encoding for encoding in encodings if encoding.ids]
+    return Encoded(
+        tuple(np.array(encoding.ids, np.int64) for encoding in found),
+        tuple(np.array(e.type_ids, np.int64) for e in found) if pairs and typed else (),
     )
 
 

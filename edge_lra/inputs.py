@@ -108,6 +108,11 @@ class Inputs:
         word = self.recipe.embeddings["word"]
         return self.checkpoint.tensors[self.names[word]].shape[0]
 
+    @property
+    def typed(self) -> bool:
+        """Whether the model is told which of a pair of texts a token is of."""
+        return "token_type_ids" in self.recipe.inputs and sees_types(self.adapters)
+
 
 def read_inputs(request: ExportRequest) -> Inputs:
     """Open the checkpoint and the adapters.

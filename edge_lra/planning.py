@@ -14,7 +14,7 @@ from edge_lra.calibration import Calibration, calibrate_with
 from edge_lra.errors import EdgeError
 from edge_lra.graph.factors import Slot
 from edge_lra.graph.plan import Built, Plan
-from edge_lra.inputs import ADAPTER_DTYPES, ExportRequest, Inputs, sees_types
+from edge_lra.inputs import ADAPTER_DTYPES, ExportRequest, Inputs
 from edge_lra.quantize import SCHEMES, Scheme
 from edge_lra.quantize.remedies import choose_remedies
 from edge_lra.quantize.schemes import KeepFloat, Planned
@@ -64,8 +64,7 @@ def choose_calibration(request: ExportRequest, inputs: Inputs) -> Calibration | 
     if isinstance(inputs.recipe, DecoderRecipe) or not (scheme.smooths or scheme.compensates):
         return None
     longest = max_length(inputs.checkpoint, inputs.config, inputs.recipe, inputs.task)
-    typed = "token_type_ids" in inputs.recipe.inputs and sees_types(inputs.adapters)
-    found = calibrate_with(inputs.checkpoint, request.data, longest, inputs.task, typed)
+    found = calibrate_with(inputs.checkpoint, request.data, longest, inputs.task, inputs.typed)
     highest = max((int(ids.max()) for ids in found.texts), default=0)
     if highest >= inputs.vocabulary_size:
         raise EdgeError(

@@ -275,6 +275,9 @@ def show(bundle: Path, manifest: dict[str, Any]) -> None:
     if calibration and calibration["texts"]:
         count, source = calibration["texts"], calibration["source"]
         console.print(f"Calibrated with {count} texts, {source}", highlight=False, markup=False)
+    if manifest["plan"]:
+        forms = [f"{len(names)} {form}" for form, names in manifest["plan"]["forms"].items()]
+        console.print(f"Linears by the plan: {', '.join(forms)}", highlight=False)
     survival = (manifest["merged"] or {}).get("delta_survival")
     if survival:
         console.print(

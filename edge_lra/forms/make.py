@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from edge_lra.calibration import Encoded, held_out
 from edge_lra.errors import EdgeError
 from edge_lra.forms.choose import Bounds, Chosen, Cost, Costs, Site, choose
 from edge_lra.forms.linears import Linear, find_linears
@@ -28,6 +29,7 @@ ROUNDS = 6  # of choosing by the sum of changes and holding against a run of the
 NOTHING = 1e-12  # squared error of linears that change less than embeddings vary
 MIB = 2**20
 TOKENS = 128
+TRIED = 24  # texts
 
 
 @dataclass(frozen=True)
@@ -75,31 +77,18 @@ def plan_forms(
     check(request, limits)
     device = device or way.probe().cpu  # which may find that it is emulated
     refuse_emulated(way)
-    inputs = read_inputs(request)
-    if isinstance(inputs.recipe, DecoderRecipe):
-        raise EdgeError(
-            f"plan: found family {inputs.recipe.family}, expected an encoder; language models have "
-            "one scheme throughout"
-        )
-    plan = make_plan(request, inputs)
-    if not plan.texts:
-        raise EdgeError(
-            f"{inputs.checkpoint.path}: found no tokenizer.json, expected one: errors are measured "
-            "on text; add the file"
-        )
-    tell = progress or (lambda stage, done, total: None)
-    build = EncoderBuilder(plan)
-    linears = find_linears(build)
-    longest = max_length(inputs.checkpoint, plan.config, inputs.recipe, inputs.task)
+    build, held, longest = open_encoder(request)
+    linears, plan = find_linears(build), build.plan
     tokens = tokens or min(TOKENS, longest)
     if tokens > longest:
         raise EdgeError(f"tokens: found {tokens}, expected at most the model's {longest}")
+    tell = progress or (lambda stage, done, total: None)
     tell("times", 0, 1)
     times = measure_times(linears, plan.remedies.outliers, build.static, way, tokens, threads)
     tell("times", 1, 1)
     tell("errors", 0, 1)
-    trials = FormTrials(build)
-    trials.run(plan.texts)
+    trials = FormTrials(build, held)
+    trials.run(plan.texts, plan.types)
     foreseen = Foreseen(trials, plan, linears)
     costs = join_costs(plan, linears, trials, times, tokens)
     found = solve(costs, foreseen, limits)
@@ -119,6 +108,29 @@ def plan_forms(
         describe(costs, foreseen, found.forms),
     )
     return Found(written, costs, found, describe(costs, foreseen, usual), times.missing)
+
+
+def open_encoder(request: ExportRequest) -> tuple[EncoderBuilder, Encoded, int]:
+    """Return the builder of an export, texts that do not calibrate it, and its longest text.
+
+    Raises:
+        EdgeError: it is no encoder, or has no tokenizer.
+    """
+    inputs = read_inputs(request)
+    if isinstance(inputs.recipe, DecoderRecipe):
+        raise EdgeError(
+            f"plan: found family {inputs.recipe.family}, expected an encoder; language models have "
+            "one scheme throughout"
+        )
+    plan = make_plan(request, inputs)
+    if not plan.texts:
+        raise EdgeError(
+            f"{inputs.checkpoint.path}: found no tokenizer.json, expected one: errors are measured "
+            "on text; add the file"
+        )
+    longest = max_length(inputs.checkpoint, plan.config, inputs.recipe, inputs.task)
+    held = held_out(inputs.checkpoint, request.data, longest, TRIED, inputs.task, inputs.typed)
+    return EncoderBuilder(plan), held, longest
 
 
 def check(request: ExportRequest, limits: Mapping[str, float]) -> None:
@@ -158,7 +170,7 @@ class Foreseen:
         key = tuple(forms.values())
         if key not in self._errors:
             inside = {self._modules[name]: form for name, form in forms.items()}
-            self._errors[key] = self._trials.error(inside, tuple(self._plan.texts))
+            self._errors[key] = self._trials.error(inside)
         return self._errors[key]
 
     def nbytes(self, forms: Mapping[str, str]) -> int:

@@ -15,7 +15,7 @@ from edge_lra.quantize.schemes import FORMS, USUAL
 VERSION = 1
 TITLE = "# Forms of an encoder's linears, for `edge-lra export --plan`; int8 where none is named."
 LIMITS = {
-    "error": "relative L2 error of the last layer's output on calibration text",
+    "error": "relative L2 error of the last layer's output on text that does not calibrate",
     "time": "time of all linears, as a multiple of what it is in int8",
     "size_mib": "MiB of the weights' file",
 }

@@ -47,6 +47,7 @@ def test_a_plan_by_hand_goes_with_a_device_of_another_scheme(project: Path) -> N
     Path("p.toml").write_text(write_plan(FormPlan({"encoder.layer.0.output.dense": "float32"})))
     code, shown = run("export", "--plan", "p.toml", "--device", "cortex-a53", "--no-verify")
     assert code == 0 and "int8, by the plan" in shown
+    assert "Linears by the plan: 0 int8-weight-only, 1 float32" in shown
     assert load_manifest(Path("adapter.edge"))["plan"]["forms"]["float32"]
 
 

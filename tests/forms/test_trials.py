@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_lra.calibration import held_out
 from edge_lra.forms.linears import find_linears
 from edge_lra.forms.plan import FormPlan
 from edge_lra.forms.trials import FormTrials
@@ -16,7 +17,6 @@ from edge_lra.inputs import ExportRequest, read_inputs
 from edge_lra.pipeline import export
 from edge_lra.planning import make_plan
 from edge_lra.quantize.calibrate import EncoderRun
-from edge_lra.quantize.mixed import TRIED
 from edge_lra.quantize.readings import MomentFile
 from edge_lra.quantize.schemes import FORMS, USUAL
 from edge_lra.runner import Runner
@@ -33,18 +33,21 @@ def asked(tiny: Path, **options: object) -> ExportRequest:
 
 
 def trials_of(request: ExportRequest) -> tuple[FormTrials, Texts, list[str]]:
-    plan = make_plan(request, read_inputs(request))
+    """Return trials that were run, the texts that were tried, and the linears' modules."""
+    inputs = read_inputs(request)
+    plan = make_plan(request, inputs)
     build = EncoderBuilder(plan)
-    trials = FormTrials(build)
+    held = held_out(inputs.checkpoint, request.data, 40, 16)
+    trials = FormTrials(build, held)
     trials.run(plan.texts)
-    return trials, tuple(plan.texts), [linear.module for linear in find_linears(build)]
+    return trials, held.texts, [linear.module for linear in find_linears(build)]
 
 
 def outputs(bundle: Path, texts: Texts) -> np.ndarray:
     """Return the last hidden states of each text alone, (tokens, hidden)."""
     runner = Runner.load(bundle, verify="never")
     found = []
-    for ids in texts[:TRIED]:
+    for ids in texts:
         given = {"input_ids": ids[None], "attention_mask": np.ones_like(ids[None])}
         found.append(runner.run(given | {"token_type_ids": np.zeros_like(ids[None])}))
     return np.concatenate([next(iter(item.values()))[0] for item in found])
@@ -65,35 +68,35 @@ def test_a_foreseen_error_is_that_of_the_bundle(strong: Path, without: tuple[str
         bundle = export(replace(request, plan=FormPlan(others)))
         found = outputs(bundle, texts)
         error = np.linalg.norm(found - exact) / np.linalg.norm(exact)
-        assert trials.error(forms, texts) == pytest.approx(error, rel=0.1)
+        assert trials.error(forms) == pytest.approx(error, rel=0.1)
 
 
 def test_a_linear_alone_changes_its_layer_and_float32_nothing(strong: Path) -> None:
-    trials, texts, modules = trials_of(asked(strong))
+    trials, _, modules = trials_of(asked(strong))
     assert trials.lost.keys() == {(m, f) for m in modules for f in FORMS if f != "float32"}
     assert all(lost > 0 for lost in trials.lost.values())
-    embeddings = trials.error({}, texts)
-    assert trials.error(dict.fromkeys(modules, "float32"), texts) == embeddings > 0
+    embeddings = trials.error({})
+    assert trials.error(dict.fromkeys(modules, "float32")) == embeddings > 0
 
 
 def test_trials_leave_the_readings_as_they_are(strong: Path) -> None:
-    trials, texts, _ = trials_of(asked(strong))
+    trials, _, _ = trials_of(asked(strong))
     build = trials.build
     parts = build.recipe, build.plan.config, build.epsilon, build.source, MomentFile()
-    expected = EncoderRun(*parts).run(texts)
+    expected = EncoderRun(*parts).run(build.plan.texts)
     assert trials.readings.keys() == expected.keys()
     for name, reading in expected.items():
-        np.testing.assert_array_equal(trials.readings[name].low, reading.low)
-        np.testing.assert_array_equal(trials.readings[name].high, reading.high)
+        np.testing.assert_allclose(trials.readings[name].low, reading.low, rtol=1e-9)
+        np.testing.assert_allclose(trials.readings[name].high, reading.high, rtol=1e-9)
 
 
 def test_only_the_first_token_counts_where_a_head_reads_no_other(strong: Path) -> None:
     classifier = asked(strong, task=None, adapters=[("one", str(strong / "adapter"))])
     trials, texts, modules = trials_of(classifier)
     forms = dict.fromkeys(modules, USUAL)
-    found = trials.error(forms, texts)
+    found = trials.error(forms)
     changed, exact = trials.rounded.output, trials.output
-    first = np.cumsum([0, *(len(ids) for ids in texts[: TRIED - 1])])
+    first = np.cumsum([0, *(len(ids) for ids in texts[:-1])])
     expected = np.linalg.norm((changed - exact)[first]) / np.linalg.norm(exact[first])
     assert found == pytest.approx(expected)
     assert found != pytest.approx(np.linalg.norm(changed - exact) / np.linalg.norm(exact), rel=1e-3)
