@@ -66,7 +66,7 @@ def main(
     genai: bool,
     json_to: Path | None,
 ) -> None:
-    """Measure every engine on the same weights and print tables; ratios are to llama.cpp."""
+    """Measure every engine on the same weights and print tables; ratios are to llama.cpp Q8_0."""
     result: dict[str, Any] = {"cpu": timing.describe_cpu()}
     print(f"CPU: {result['cpu']['name']}, VNNI: {result['cpu']['vnni']}")
     with tempfile.TemporaryDirectory() as temporary:
@@ -178,8 +178,8 @@ def in_turns(
 
 
 def print_speed(found: Mapping[str, Mapping[str, Mapping[str, float]]], threads: int) -> None:
-    """Print tokens a second by the median, and how many times llama.cpp's by the least."""
-    print(f"\n{threads} threads, tokens/s (times llama.cpp's speed, by the least of the runs)")
+    """Print tokens a second by the median, and how many times llama.cpp Q8_0's by the least."""
+    print(f"\n{threads} threads, tokens/s (times {LLAMA}'s speed, by the least of the runs)")
     print(f"{'':28}" + "".join(f"{what:>20}" for what in found))
     for name in next(iter(found.values())):
         cells = []
@@ -233,7 +233,7 @@ def measure_fidelity(engine: Engine, texts: Texts) -> dict[str, dict[str, float]
 
 
 def print_fidelity(found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
-    """Print each engine's distance from float, and how many times llama.cpp's Q8_0's it is."""
+    """Print each engine's distance from float, and how many times llama.cpp Q8_0's it is."""
     for what in ("prompt", "step"):
         print(f"\n{what:28}{'mean KL':>10}{'(times)':>10}{'same top':>10}{'perplexity':>12}")
         for name, ways in found.items():
