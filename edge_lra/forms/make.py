@@ -24,8 +24,8 @@ from edge_lra.task import max_length
 from edge_lra.traced.route import needs_trace
 from edge_lra.transport import Transport
 
-CLOSER = 1.02  # where the sum of changes told too little error
-ROUNDS = 6  # of choosing by the sum of changes and holding against a run of them all
+NEARLY = 1.02  # of the room for changes: more would hardly be another choice
+ROUNDS = 8  # of choosing by the sum of changes and holding against a run of them all
 NOTHING = 1e-12  # squared error of linears that change less than embeddings vary
 MIB = 2**20
 TOKENS = 128
@@ -227,23 +227,30 @@ def solve(costs: Costs, foreseen: Foreseen, limits: Mapping[str, float]) -> Chos
             f"limit error: found {base:.4g} with every linear in float32, expected at most "
             f"{limit:g}; embeddings in int8 leave it: use --quantize none"
         )
-    share = max(whole**2 - base**2, NOTHING) / costs.lost(usual)
+    allowed = max(limit**2 - base**2, NOTHING)
+    room = allowed * costs.lost(usual) / max(whole**2 - base**2, NOTHING)
+    kept_in, beyond = 0.0, math.inf  # rooms that were tried
     best: Chosen | None = None
     for _ in range(ROUNDS):
-        chosen = choose(costs, replace(bounds, lost=max(limit**2 - base**2, 0.0) / share))
+        chosen = choose(costs, replace(bounds, lost=room))
         found, lost = foreseen.error(chosen.forms), costs.lost(chosen.forms)
-        if chosen.binding in ("time", "size_mib"):
+        if chosen.binding in ("time", "size_mib") or (chosen.binding and found > limit):
             break
-        if found <= limit:
-            if best is not None and costs.us(chosen.forms) >= costs.us(best.forms):
+        if found > limit:
+            beyond = min(beyond, room)
+        else:
+            kept_in = max(kept_in, room)
+            if best is None or costs.us(chosen.forms) < costs.us(best.forms):
+                best = replace(chosen, binding=None)
+            if lost == costs.lost(costs.throughout(USUAL)):
                 break
-            best = replace(chosen, binding=None)
-        elif chosen.binding:
+        guess = lost * allowed / max(found**2 - base**2, NOTHING)
+        if kept_in < guess < beyond:
+            room = guess
+        else:
+            room = 2 * kept_in if beyond == math.inf else (kept_in + beyond) / 2
+        if room <= kept_in * NEARLY:
             break
-        if not lost:
-            break
-        fresh = max(found**2 - base**2, NOTHING) / lost
-        share = fresh if found <= limit else CLOSER * max(share, fresh)
     return best or kept(costs, foreseen, replace(chosen, binding=chosen.binding or "error"), limits)
 
 
