@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,13 @@ import pytest
 import edge_lra
 from edge_lra.bundle import load_manifest
 from edge_lra.errors import EdgeError
-from edge_lra.forms.make import Found, plan_forms
+from edge_lra.forms.choose import Costs
+from edge_lra.forms.make import ROUNDS, Foreseen, Found, plan_forms, solve
 from edge_lra.inputs import ExportRequest
 from edge_lra.pipeline import export
 from edge_lra.writer import DATA_NAME
 from tests.forms.fakes import US, FakeWay
+from tests.forms.test_choose import site
 from tests.forms.test_trials import asked
 from tests.language.models import write_model
 
@@ -108,3 +112,28 @@ def test_minilm_keeps_to_a_limit_on_text_that_it_was_not_planned_with(tmp_path: 
     assert report["metrics"]["relative_l2"] == pytest.approx(expected, rel=0.1)
     size = (bundle / DATA_NAME).stat().st_size / MIB
     assert size == pytest.approx(found.plan.expected["size_mib"], rel=0.002)
+
+
+@pytest.mark.parametrize("bend", [0.8, 1.0, 1.2])
+def test_a_limit_is_kept_where_changes_do_not_add_up(bend: float) -> None:
+    sites = tuple(site(f"s{i}", (1.0 + i) / 500, (10, 20, 40)) for i in range(30))
+    costs = Costs(sites, {s.value: 0.0 for s in sites}, 1000)
+
+    class Bent(Foreseen):
+        def __init__(self) -> None:
+            self.runs = 0
+
+        def error(self, forms: Mapping[str, str]) -> float:
+            self.runs += 1
+            return math.sqrt(1e-4 + costs.lost(forms) ** bend)
+
+        def nbytes(self, forms: Mapping[str, str]) -> int:
+            return costs.nbytes(forms)
+
+    usual = Bent().error(costs.throughout("int8"))
+    for share in (0.9, 0.5, 0.2):
+        foreseen = Bent()
+        forms = solve(costs, foreseen, {"error": share * usual}).forms
+        found = Bent().error(forms)
+        assert 0.9 * share * usual < found <= share * usual
+        assert foreseen.runs <= 2 + ROUNDS
