@@ -49,17 +49,17 @@ def export(request: ExportRequest, progress: Progress | None = None) -> Path:
         return export_traced(request, progress)
     inputs = read_inputs(request)
     check_out(request, inputs.checkpoint.path, inputs.adapters)
-    plan = make_plan(request, inputs)
-    built = build(plan, inputs, request)
-    check_used(inputs, built, plan)
-    use = make_use(request, inputs, built)
-    if built.decoder:
-        tensors, weights = inputs.checkpoint.tensors, built.builder.weights
-        shared = built.decoder["shared_bytes"]
-        check_export(tensors, weights, shared, request.scheme, request.verify)
     if request.verify:
         import edge_lra.proof as proof
-    with staged(request.out, request.force) as folder:
+    with staged(request.out, request.force) as folder:  # before a calibration, which takes time
+        plan = make_plan(request, inputs)
+        built = build(plan, inputs, request)
+        check_used(inputs, built, plan)
+        use = make_use(request, inputs, built)
+        if built.decoder:
+            tensors, weights = inputs.checkpoint.tensors, built.builder.weights
+            shared = built.decoder["shared_bytes"]
+            check_export(tensors, weights, shared, request.scheme, request.verify)
         manifest = write_content(request, inputs, built, use, folder, progress)
         spread = plan.scheme.kernel_spread
         manifest["golden"] = golden_entry([], spread)
