@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ OWN = 16  # the user's texts are at least so many, to take ranges of activations
 LONGEST = 128  # tokens of a text that are read
 TOKENS = 4096  # of all: what the run holds in memory
 BUILT_IN = "calibration.txt"
+Lead = Callable[[Sequence[int]], int | None]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,10 @@ class Calibration:
         return {"source": self.source, **counts, "sha256": self.sha256}
 
 
+def no_lead(ids: Sequence[int]) -> None:
+    """Return None: nothing is put before a text's ids."""
+
+
 def split_rows(rows: Sequence[Row], most: int) -> tuple[Sequence[Row], Sequence[Row]]:
     """Return the rows to verify with and the rows to calibrate with: no row is both.
 
@@ -67,6 +72,7 @@ def calibrate_with(
     longest: int,
     task: str = "feature-extraction",
     typed: bool = True,
+    lead: Lead = no_lead,
 ) -> Calibration:
     """Return the user's text filled up to TEXTS with the built-in one; random ids without tokens.
 
@@ -78,6 +84,7 @@ def calibrate_with(
         longest: tokens that the model takes.
         task: what the model is exported for.
         typed: it is told which of a pair a token is of.
+        lead: gives what is put before a text's ids; None for nothing.
 
     Raises:
         EdgeError: the file is not text.
@@ -85,7 +92,8 @@ def calibrate_with(
     file = checkpoint.path / "tokenizer.json"
     if not file.is_file():
         return Calibration((), "random ids")
-    rows = list(split_rows(read_texts(data, paired=True), 0)[1]) if data else []
+    own_texts = read_texts(data, paired=task != "text-generation") if data else []
+    rows = list(split_rows(own_texts, 0)[1])
     own = len(rows)
     paired = any(row.pair is not None for row in rows)
     added = sentences(BUILT_IN)[: TEXTS - own]
@@ -95,7 +103,7 @@ def calibrate_with(
     ]
     rows += added
     names = [*([data.name] if data and own else []), *(["built-in text"] if own < TEXTS else [])]
-    found = encode(file, rows, pairs, longest, typed)
+    found = encode(file, rows, pairs, longest, typed, lead)
     if not found.texts:
         return Calibration((), "random ids")
     room = int((np.cumsum([len(text) for text in found.texts]) <= TOKENS).sum())
@@ -141,7 +149,12 @@ def held_out(
 
 
 def encode(
-    file: Path, rows: Sequence[Row], pairs: Sequence[str], longest: int, typed: bool
+    file: Path,
+    rows: Sequence[Row],
+    pairs: Sequence[str],
+    longest: int,
+    typed: bool,
+    lead: Lead = no_lead,
 ) -> Encoded:
     """Return each row's text by a tokenizer's file; none are empty.
 
@@ -151,6 +164,7 @@ def encode(
         pairs: what each goes with; none where they are alone.
         longest: tokens that the model takes.
         typed: it is told which of a pair a token is of.
+        lead: gives what is put before a text's ids; None for nothing.
     """
     tokenizer = open_tokenizer(file, file)
     tokenizer.no_padding()
@@ -158,8 +172,12 @@ def encode(
     texts = [row.text for row in rows]
     encodings = tokenizer.encode_batch(list(zip(texts, pairs, strict=True)) if pairs else texts)
     found = [encoding for encoding in encodings if encoding.ids]
+    led = [(lead(encoding.ids), encoding.ids) for encoding in found]
     return Encoded(
-        tuple(np.array(encoding.ids, np.int64) for encoding in found),
+        tuple(
+            np.array(own if first is None else [first, *own][:longest], np.int64)
+            for first, own in led
+        ),
         tuple(np.array(e.type_ids, np.int64) for e in found) if pairs and typed else (),
     )
 

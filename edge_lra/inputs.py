@@ -20,6 +20,7 @@ from edge_lra.forms.plan import FormPlan
 from edge_lra.graph.decoder_config import full_config
 from edge_lra.places import resolve_adapter
 from edge_lra.quantize import SCHEMES
+from edge_lra.quantize.remedies import DECODER_REMEDIES
 from edge_lra.quantize.schemes import USUAL
 from edge_lra.recipe import DecoderRecipe, Recipe, find_recipe
 from edge_lra.task import choose_task
@@ -217,16 +218,27 @@ def check_decoder_options(request: ExportRequest, recipe: Recipe) -> None:
         EdgeError: names the option.
     """
     decoder = isinstance(recipe, DecoderRecipe)
-    for where, names in (("without", request.without), ("with", request.with_)):
-        if names and decoder:
+    for where, names, known in (
+        ("without", request.without, DECODER_REMEDIES),
+        ("with", request.with_, ()),
+    ):
+        odd = [name for name in names if name not in known]
+        if odd and decoder:
+            expected = f"one of {', '.join(known)}" if known else "none"
             raise EdgeError(
-                f"{where}: found {names[0]} for family {recipe.family}, expected none; only "
-                "encoders have remedies to choose from"
+                f"{where}: found {odd[0]} for family {recipe.family}, expected {expected}; only "
+                "encoders have the others"
             )
     if request.plan is not None and decoder:
         raise EdgeError(
             f"plan: found one for family {recipe.family}, expected none; only encoders have "
             "linears of several forms"
+        )
+    if request.without and decoder and not SCHEMES[request.scheme].compensates_decoders:
+        having = [name for name, scheme in SCHEMES.items() if scheme.compensates_decoders]
+        raise EdgeError(
+            f"without: found {request.without[0]} for {request.scheme} of a decoder, expected it "
+            f"for {', '.join(having)}, which has it; leave it out"
         )
     if request.extra_rank and decoder:
         raise EdgeError(

@@ -22,6 +22,7 @@ from edge_lra.graph.plan import Built
 from edge_lra.inputs import ExportRequest, Inputs, sees_types
 from edge_lra.metrics import Array
 from edge_lra.quantize import SCHEMES
+from edge_lra.quantize.affine import AffineWeight
 from edge_lra.quantize.schemes.base import newest
 from edge_lra.quantize.stored import BlockWeight, Int8Weight, single_weights
 from edge_lra.quantize.survival import summary
@@ -326,7 +327,7 @@ def merged_entry(
     if not adapters:
         return None
     single = single_weights(built.builder.weights)
-    rounded = [w for w in single if isinstance(w, Int8Weight | BlockWeight)]
+    rounded = [w for w in single if isinstance(w, Int8Weight | BlockWeight | AffineWeight)]
     found = [weight.survival for weight in rounded if weight.survival]
     survival = summary(found)
     if survival and survival["rows_below_step"] > 0.5:

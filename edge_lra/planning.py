@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from edge_lra.adapters import Adapter, Update
 from edge_lra.adapters.kinds.layers import LayersWeight, cannot_fold
 from edge_lra.adapters.kinds.update import weighted
-from edge_lra.calibration import Calibration, calibrate_with
+from edge_lra.calibration import Calibration, Lead, calibrate_with, no_lead
 from edge_lra.errors import EdgeError
 from edge_lra.graph.factors import Slot
 from edge_lra.graph.plan import Built, Plan
 from edge_lra.inputs import ADAPTER_DTYPES, ExportRequest, Inputs
+from edge_lra.language.windows import leading_token
+from edge_lra.packing import special_tokens
 from edge_lra.quantize import SCHEMES, Scheme
 from edge_lra.quantize.remedies import choose_remedies
 from edge_lra.quantize.schemes import KeepFloat, Planned
@@ -55,16 +58,26 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
 
 
 def choose_calibration(request: ExportRequest, inputs: Inputs) -> Calibration | None:
-    """Return what an encoder is calibrated with; None where the scheme has no use for it.
+    """Return what a model is calibrated with; None where the scheme has no use for text.
+
+    A decoder's texts are led as those that it is verified with.
 
     Raises:
         EdgeError: the tokenizer gives an id beyond the embedding's rows.
     """
     scheme = SCHEMES[request.scheme]
-    if isinstance(inputs.recipe, DecoderRecipe) or not (scheme.smooths or scheme.compensates):
+    decoder = isinstance(inputs.recipe, DecoderRecipe)
+    encoders = scheme.smooths or scheme.compensates
+    if not (scheme.compensates_decoders if decoder else encoders):
         return None
     longest = max_length(inputs.checkpoint, inputs.config, inputs.recipe, inputs.task)
-    found = calibrate_with(inputs.checkpoint, request.data, longest, inputs.task, inputs.typed)
+    lead: Lead = no_lead
+    if decoder:
+        lead = partial(leading_token, decoder=special_tokens(inputs))
+        longest = min(longest, request.context or longest)
+    found = calibrate_with(
+        inputs.checkpoint, request.data, longest, inputs.task, inputs.typed, lead
+    )
     highest = max((int(ids.max()) for ids in found.texts), default=0)
     if highest >= inputs.vocabulary_size:
         raise EdgeError(

@@ -18,6 +18,9 @@ from edge_lra.graph.rope import Rope
 from edge_lra.graph.words import WordWriter
 from edge_lra.quantize.calibrate import random_tokens
 from edge_lra.quantize.decoder_run import TEXTS, TOKENS, DecoderRun, Site
+from edge_lra.quantize.decoder_trials import READS, SHARE, DecoderTrials
+from edge_lra.quantize.mixed import finer_sites
+from edge_lra.quantize.readings import MomentFile
 from edge_lra.weights import Array, Dense, Source
 
 # A run of at most so many tokens gives the logits of each: for scoring, and for drafts.
@@ -296,15 +299,39 @@ class DecoderBuilder(WordWriter):
             tuple(self.factors.inputs),
             self.entry(),
             MIN_ONNXRUNTIME[any(layer.window for layer in self.config.layers)],
+            finer_sites=tuple(self.finer),
         )
 
     def calibrate(self) -> dict[str, Site]:
-        """Run the float model on random ids."""
-        vocabulary = self.source(self.recipe.embeddings["word"]).shape[0]
-        ids = random_tokens(vocabulary, self.config.positions, -1, TEXTS, TOKENS)
-        run = DecoderRun(self.recipe, self.config, self.source, self.linear_source, self.has_bias)
+        """Run the float model on text, or on random ids where there is none."""
+        head = self.head_source() if self.plan.scheme.smooths_head else None
+        parts = self.recipe, self.config, self.source, self.linear_source, self.has_bias
+        texts, modules = self.plan.texts, self.mixed_sites()
+        if not texts or not (modules or self.compensates):
+            vocabulary = self.source(self.recipe.embeddings["word"]).shape[0]
+            ids = random_tokens(vocabulary, self.config.positions, -1, TEXTS, TOKENS)
+            with one_thread():
+                return DecoderRun(*parts).run(list(ids), head)
         with one_thread():
-            return run.run(ids, self.head_source() if self.plan.scheme.smooths_head else None)
+            if not modules:
+                return DecoderRun(*parts, MomentFile()).run(texts, head)
+            trials = DecoderTrials(*parts, MomentFile(), modules, self.compensates)
+            sites = trials.run(texts, head)
+        self.finer = finer_sites(trials.changes, SHARE)
+        return sites
+
+    def mixed_sites(self) -> list[str]:
+        """Return the modules whose bits are to be chosen."""
+        if not self.plan.remedies.mixed_bits:
+            return []
+        layers = range(len(self.config.layers))
+        names = [
+            self.recipe.layer[r].format(i=i)
+            for i in layers
+            for r in READS
+            if r in self.recipe.layer
+        ]
+        return [n for n in names if self.plan.scheme.chooses_bits(self.linear_source(n))]
 
     def entry(self) -> dict[str, Any]:
         """Return what the manifest says of the cache and of how to feed it."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import onnx_ir as ir
 
 from edge_lra.graph.modules import ModuleWriter, Smoothed
 from edge_lra.graph.plan import Plan
 from edge_lra.quantize.decoder_run import Site
 from edge_lra.quantize.digits import Rounding
+from edge_lra.quantize.readings import Couplings, Known
 from edge_lra.quantize.schemes import Named
 from edge_lra.weights import Array, Source
 
@@ -24,6 +26,7 @@ class ProductWriter(ModuleWriter):
         self.sites: Mapping[str, Site] = {}  # by module: a norm, or the linear that reads
         self.row_scales: dict[str, Array] = {}  # by linear, what divides its outputs
         self._read: dict[str, Site] = {}  # of values that linears read, by name
+        self.couplings = Couplings()
         self._products: dict[tuple[str, str], ir.Value] = {}  # by the value read and the weight
 
     def source(self, name: str) -> Source:
@@ -35,6 +38,12 @@ class ProductWriter(ModuleWriter):
     def mark(self, x: ir.Value, site: Site, divided: bool = True) -> None:
         """Let the linears that read x know what calibration found of it."""
         self._read[str(x.name)] = site
+        if self.compensates and site.reading is not None:
+            reading = site.reading
+            if divided:
+                reading = reading.shifted(np.zeros(len(site.divisor)), 1 / site.divisor)
+            if reading.moment is not None:
+                self.known[str(x.name)] = Known(coupling=self.couplings.later(reading.moment))
         if divided:
             self.smoothed[str(x.name)] = Smoothed(x, site.divisor)
             self.factors.divisors[str(x.name)] = site.divisor
@@ -75,9 +84,20 @@ class ProductWriter(ModuleWriter):
     def multiply_all(self, x: ir.Value, weights: Named, head: bool = False) -> None:
         """Multiply x by all weights that read it at once, for `multiply` to find."""
         prepared, rounding = self._prepared(x, weights)
-        values = self.plan.scheme.products(self.graph, x, prepared, rounding, head)
+        known = {} if head else {name: self.known_of(x, name) for name, _ in weights}
+        values = self.plan.scheme.products(self.graph, x, prepared, rounding, head, known)
         for (name, _), value in zip(weights, values, strict=True):
             self._products[str(x.name), name] = value
+
+    @property
+    def compensates(self) -> bool:
+        """Whether weights are rounded for the least error of their outputs."""
+        return self.plan.scheme.compensates_decoders and self.plan.remedies.gptq
+
+    def known_of(self, x: ir.Value, name: str) -> Known:
+        """Return what calibration found of x, and whether a weight that reads it has more bits."""
+        known = self.known.get(str(x.name), Known())
+        return replace(known, finer=name.removesuffix(".weight") in self.finer)
 
     def read_together(self, x: ir.Value, modules: Sequence[str]) -> None:
         """Prepare what modules that read x share: their products and their down factors."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from edge_lra import golden
+from edge_lra.calibration import calibrated_with, split_rows
 from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError, GateError
 from edge_lra.inputs import ExportRequest, Inputs, Progress, random_ids
@@ -25,7 +26,7 @@ from edge_lra.proof import MIN_SURVIVAL, Subject, readable, subjects
 from edge_lra.runner import Generator
 from edge_lra.runner.adapters import AdapterStore
 from edge_lra.runner.session import decoder_feeds
-from edge_lra.texts import built_in_texts, read_texts
+from edge_lra.texts import Row, built_in_texts, read_texts
 from edge_lra.verify import check, layer_errors
 
 RANDOM_LENGTH = 33
@@ -109,7 +110,9 @@ def choose_windows(generator: Generator, inputs: Inputs, request: ExportRequest)
         length = min(RANDOM_LENGTH, generator.layout.context)
         count = max(1, check_tokens(request.verify_tokens) // (length - 1))
         return random_windows(random_ids(inputs, count, length)["input_ids"])
-    rows = read_texts(data) if data else built_in_texts()
+    rows: Sequence[Row] = read_texts(data) if data else built_in_texts()
+    if calibrated_with(manifest, data):
+        rows = split_rows(rows, len(rows))[0]
     return cut_windows(
         [row.text for row in rows],
         data.name if data else "built-in sentences",

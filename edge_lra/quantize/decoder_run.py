@@ -1,7 +1,8 @@
-"""What a decoder's linears read: a float64 run of random tokens, one layer's weights at a time.
+"""What a decoder's linears read: a float64 run of text or random tokens, some rows at a time.
 
-It finds, for each value that linears read, what to divide its channels by, and whether one int8
-digit a row is enough for it. Random ids do as well as text here (SmolLM2-135M).
+It finds, for each value that linears read, what to divide its channels by, whether one int8 digit
+a row is enough for it, and how its channels hang together. For the first two random ids do as well
+as text (SmolLM2-135M); the last takes text.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from edge_lra.graph.decoder_config import DecoderConfig
 from edge_lra.graph.rope import Rope
 from edge_lra.quantize.calibrate import FloatRun
 from edge_lra.quantize.digits import ONE, Rounding
+from edge_lra.quantize.readings import MomentFile, Reading
 from edge_lra.quantize.smooth import coarse, reader_divisor
 from edge_lra.recipe import DecoderRecipe
 from edge_lra.weights import Source
@@ -43,11 +45,13 @@ class Site:
             that a product goes into: with its channels divided, and as they are. Infinite where
             no product was taken.
         reach: the magnitude it stays below, once divided, where a norm sees to that.
+        reading: of its channels as they are; None where no covariances were taken.
     """
 
     divisor: Array
     noise: tuple[float, float]
     reach: float | None = None
+    reading: Reading | None = None
 
     def rounding(self, divided: bool) -> Rounding:
         """Return how its rows are rounded."""
@@ -56,16 +60,19 @@ class Site:
 
 
 @dataclass
-class _Columns:
+class Columns:
     """Sums over the weights that read one value."""
 
     largest: Array  # (in,) magnitude
     squares: Array  # (in,)
-    power: Array  # (texts, tokens) of the products; zeros where none was taken
+    power: Array  # (tokens,) of the products; zeros where none was taken
 
 
 class DecoderRun(FloatRun):
-    """A pre-norm decoder in numpy that looks at what its linears read."""
+    """A pre-norm decoder in numpy that looks at what its linears read.
+
+    All texts' tokens lie one behind the other: only attention and positions mind where one ends.
+    """
 
     def __init__(
         self,
@@ -74,18 +81,29 @@ class DecoderRun(FloatRun):
         source: Callable[[str], Source],
         linear_source: Callable[[str], Source],
         has_bias: Callable[[str], bool],
+        moments: MomentFile | None = None,
     ) -> None:
-        """Take what the graph's builder knows; `source` finds a recipe tensor's rows."""
+        """Take what the graph's builder knows.
+
+        Args:
+            recipe: the family's.
+            config: the checkpoint's, read.
+            source: finds a recipe tensor's rows.
+            linear_source: finds the rows of a linear's weight.
+            has_bias: says whether there is a bias of a name.
+            moments: where covariances wait; None where none are taken.
+        """
         super().__init__(source)
         self.recipe, self.config = recipe, config
         self.linear_source, self.has_bias = linear_source, has_bias
+        self.moments = moments
         self.sites: dict[str, Site] = {}
 
-    def run(self, ids: Array, head: Source | None) -> dict[str, Site]:
-        """Run token ids (texts, tokens).
+    def run(self, texts: Sequence[Array], head: Source | None) -> dict[str, Site]:
+        """Run texts.
 
         Args:
-            ids: (texts, tokens).
+            texts: each (tokens,) ids.
             head: the head's weight; None where nothing is to be found of what it reads. Its
                 product, which no further layer reads, is not taken.
 
@@ -93,7 +111,7 @@ class DecoderRun(FloatRun):
             What was found, by the norm whose output is read; "output" and "down" projections'
             inputs by the projection's module.
         """
-        x = self.hidden(ids)
+        x = self.hidden(texts)
         if head is not None:
             columns = self.columns(x)
             for _ in self.summed(head, columns):
@@ -101,29 +119,35 @@ class DecoderRun(FloatRun):
             self.remember(self.recipe.final_norm, x, columns, bounded=True)
         return self.sites
 
-    def hidden(self, ids: Array) -> Array:
-        """Return what the head reads, (texts, tokens, hidden), and remember the layers' sites."""
-        x = self.embed(ids)
+    def hidden(self, texts: Sequence[Array]) -> Array:
+        """Return what the head reads, (tokens, hidden), and remember the layers' sites."""
+        ends = np.cumsum([len(ids) for ids in texts])[:-1]
+        x = self.embed(texts)
         for index in range(len(self.config.layers)):
-            names = {role: name.format(i=index) for role, name in self.recipe.layer.items()}
-            after = "attention_post_norm" in names
-            normed = self.norm(x, names["attention_norm"])
-            y = self.attend(normed, names, index, None if after else x)
-            x = x + (self.norm(y, names["attention_post_norm"]) if after else y)
-            after = "feed_forward_post_norm" in names
-            normed = self.norm(x, names["feed_forward_norm"])
-            y = self.feed_forward(normed, names, None if after else x)
-            x = x + (self.norm(y, names["feed_forward_post_norm"]) if after else y)
+            x = self.layer(x, index, ends)
         return self.norm(x, self.recipe.final_norm)
 
-    def embed(self, ids: Array) -> Array:
+    def layer(self, x: Array, index: int, ends: Array) -> Array:
+        """Return a layer's output, (tokens, hidden); texts end at `ends`."""
+        names = {role: name.format(i=index) for role, name in self.recipe.layer.items()}
+        after = "attention_post_norm" in names
+        normed = self.norm(x, names["attention_norm"])
+        y = self.attend(normed, names, index, ends, None if after else x)
+        x = x + (self.norm(y, names["attention_post_norm"]) if after else y)
+        after = "feed_forward_post_norm" in names
+        normed = self.norm(x, names["feed_forward_norm"])
+        y = self.feed_forward(normed, names, None if after else x)
+        return np.asarray(x + (self.norm(y, names["feed_forward_post_norm"]) if after else y))
+
+    def embed(self, texts: Sequence[Array]) -> Array:
         """Return the tokens' rows, with their positions' where these are learned."""
         names = self.recipe.embeddings
-        x = self.rows(names["word"], ids)
+        x = self.rows(names["word"], np.concatenate(texts))
         if self.recipe.embedding_scale:
             x = x * x.shape[-1] ** 0.5
         if "position" in names:
-            x = x + self.rows(names["position"], np.arange(ids.shape[1]))
+            positions = np.concatenate([np.arange(len(ids)) for ids in texts])
+            x = x + self.rows(names["position"], positions)
         return x
 
     def norm(self, x: Array, module: str) -> Array:
@@ -137,22 +161,23 @@ class DecoderRun(FloatRun):
 
     # ---- linears ---------------------------------------------------------------------------
 
-    def columns(self, x: Array) -> _Columns:
+    def columns(self, x: Array) -> Columns:
         """Start the sums over the weights that read x."""
         width = x.shape[-1]
-        return _Columns(np.zeros(width), np.zeros(width), np.zeros(x.shape[:-1]))
+        return Columns(np.zeros(width), np.zeros(width), np.zeros(len(x)))
 
-    def product(self, x: Array, source: Source, columns: _Columns) -> Array:
+    def product(self, x: Array, source: Source, columns: Columns) -> Array:
         """Return x W^T, and add W to the sums; the next rows are read meanwhile."""
-        flat, parts = x.reshape(-1, x.shape[-1]), []
+        y = np.empty((len(x), source.shape[0]))
+        start = 0
         with closing(ahead(self.summed(source, columns))) as chunks:
             for rows in chunks:
-                parts.append(flat @ rows.T)
-        y = np.concatenate(parts, axis=-1).reshape(*x.shape[:-1], -1)
-        columns.power += (y**2).sum(axis=-1)
+                np.matmul(x, rows.T, out=y[:, start : start + len(rows)])
+                start += len(rows)
+        columns.power += np.einsum("ij,ij->i", y, y)
         return y
 
-    def summed(self, source: Source, columns: _Columns) -> Iterator[Array]:
+    def summed(self, source: Source, columns: Columns) -> Iterator[Array]:
         """Yield rows of W in float64, added to the sums as they were read."""
         for _, rows, _ in source.rounding_pairs():
             np.maximum(columns.largest, rows.max(axis=0), out=columns.largest)
@@ -171,7 +196,7 @@ class DecoderRun(FloatRun):
         """Return x W^T + b of the modules that read x, and remember x.
 
         Args:
-            x: (texts, tokens, in).
+            x: (tokens, in).
             modules: that read it.
             site: what to remember it as.
             bounded: it comes from a norm.
@@ -187,9 +212,10 @@ class DecoderRun(FloatRun):
         self.remember(site, x, columns, bounded)
         return found
 
-    def remember(self, site: str, x: Array, columns: _Columns, bounded: bool) -> None:
+    def remember(self, site: str, x: Array, columns: Columns, bounded: bool) -> None:
         """Work out the divisor, and what rounding x's rows to one digit would add."""
-        extreme = np.abs(x).max(axis=(0, 1))
+        low, high = x.min(axis=0), x.max(axis=0)
+        extreme = np.maximum(-low, high)
         divisor = reader_divisor(extreme, columns.largest)
 
         def noise(divisor: Array) -> float:
@@ -201,43 +227,56 @@ class DecoderRun(FloatRun):
 
         noises = noise(divisor), noise(np.ones(len(divisor)))
         reach = coarse(MARGIN * float((extreme / divisor).max())) if bounded else None
-        self.sites[site] = Site(divisor, noises, reach)
+        reading = None
+        if self.moments is not None:
+            mean = x.mean(axis=0)
+            centred = x - mean
+            covariance = self.moments.keep(centred.T @ centred / len(x))
+            reading = Reading(low, high, mean, covariance)
+        self.sites[site] = Site(divisor, noises, reach, reading)
 
     # ---- blocks ----------------------------------------------------------------------------
 
     def attend(
-        self, x: Array, names: Mapping[str, str], index: int, residual: Array | None
+        self, x: Array, names: Mapping[str, str], index: int, ends: Array, residual: Array | None
     ) -> Array:
-        """Return causal attention's output, (texts, tokens, hidden)."""
-        config, layer = self.config, self.config.layers[index]
+        """Return causal attention's output, (tokens, hidden); texts end at `ends`."""
+        config = self.config
         packed = "packed" in names
         modules = [names["packed"]] if packed else [names[r] for r in ("query", "key", "value")]
         parts = self.linears(x, modules, names["attention_norm"], bounded=True)
         widths = np.array([config.heads, config.kv_heads, config.kv_heads]) * config.head_size
         if packed:
             parts = np.split(parts[0], np.cumsum(widths)[:2], axis=-1)
-        query, key, value = (self.heads(part) for part in parts)
+        by_text = zip(*(np.split(part, ends) for part in parts), strict=True)
+        context = np.concatenate([self.context(text, names, index) for text in by_text])
+        return self.linears(context, [names["output"]], names["output"], residual=residual)[0]
+
+    def context(self, readers: Sequence[Array], names: Mapping[str, str], index: int) -> Array:
+        """Return what one text's queries (tokens, heads x head_size) find in keys and values."""
+        config, layer = self.config, self.config.layers[index]
+        query, key, value = (self.heads(part) for part in readers)
         if "query_norm" in names:
             query = self.norm(query, names["query_norm"])
             key = self.norm(key, names["key_norm"])
         if layer.rope is not None:
             query, key = rotate(query, layer.rope), rotate(key, layer.rope)
         group = config.heads // config.kv_heads
-        key, value = (np.repeat(part, group, axis=1) for part in (key, value))
+        key, value = (np.repeat(part, group, axis=0) for part in (key, value))
         scores = query @ key.swapaxes(-1, -2) * config.scale
         if config.softcap:
             scores = np.tanh(scores / config.softcap) * config.softcap
-        behind = np.subtract.outer(np.arange(x.shape[1]), np.arange(x.shape[1]))
-        seen = (behind >= 0) & (behind < (layer.window or x.shape[1]))
+        count = len(readers[0])
+        behind = np.subtract.outer(np.arange(count), np.arange(count))
+        seen = (behind >= 0) & (behind < (layer.window or count))
         scores = np.where(seen, scores, -np.inf)
         powers = np.exp(scores - scores.max(-1, keepdims=True))
         context = powers / powers.sum(-1, keepdims=True) @ value
-        joined = context.transpose(0, 2, 1, 3).reshape(*x.shape[:2], -1)
-        return self.linears(joined, [names["output"]], names["output"], residual=residual)[0]
+        return np.asarray(context.swapaxes(0, 1).reshape(count, -1))
 
     def heads(self, x: Array) -> Array:
-        """Return (texts, heads, tokens, head_size)."""
-        return x.reshape(*x.shape[:2], -1, self.config.head_size).transpose(0, 2, 1, 3)
+        """Return (heads, tokens, head_size)."""
+        return x.reshape(len(x), -1, self.config.head_size).swapaxes(0, 1)
 
     def feed_forward(self, x: Array, names: Mapping[str, str], residual: Array | None) -> Array:
         """Return a gated or a plain feed-forward block's output."""
@@ -246,13 +285,13 @@ class DecoderRun(FloatRun):
         parts = self.linears(x, modules, names["feed_forward_norm"], bounded=True)
         inner = self.activate(parts[0], self.config.activation)
         if gated:
-            inner = inner * parts[1]
+            inner *= parts[1]
         return self.linears(inner, [names["down"]], names["down"], residual=residual)[0]
 
 
 def rotate(x: Array, rope: Rope) -> Array:
-    """Turn each head's halves (texts, heads, tokens, head_size) by their positions' angles."""
-    cosine, sine = rope.tables(x.shape[2])
+    """Turn each head's halves (heads, tokens, head_size) by their positions' angles."""
+    cosine, sine = rope.tables(x.shape[1])
     first, second = np.split(x, 2, axis=-1)
     turned = (first * cosine - second * sine, second * cosine + first * sine)
     return np.concatenate(turned, axis=-1)

@@ -122,7 +122,8 @@ class MomentFile:
         except OSError as error:
             raise EdgeError(
                 f"{gettempdir()}: found {error.strerror} while calibrating, expected room for "
-                "covariances of all layers; set TMPDIR to another folder"
+                "covariances of all layers (22 GiB for a decoder of 7B); set TMPDIR to another "
+                "folder, or --without gptq --without mixed-bits"
             ) from None
 
         def read() -> Array:

@@ -10,7 +10,9 @@ from edge_lra.errors import EdgeError
 
 @dataclass(frozen=True)
 class Remedies:
-    """What an encoder's graph does beyond plain rounding; docs/accuracy.md has each one's figures.
+    """What a graph does beyond plain rounding; docs/accuracy.md has each one's figures.
+
+    A decoder has those of `DECODER_REMEDIES`.
 
     Attributes:
         smoothing: channels of norms that reach far are divided, and the weights multiplied.
@@ -42,6 +44,7 @@ def _names(usual: bool) -> tuple[str, ...]:
 
 REMEDIES = _names(usual=True)  # that can be left out
 OPTIONAL = _names(usual=False)  # that can be asked for
+DECODER_REMEDIES = ("gptq", "mixed-bits")  # of these, what a decoder in int4 can do without
 
 
 def choose_remedies(without: Sequence[str] = (), with_: Sequence[str] = ()) -> Remedies:

@@ -85,13 +85,14 @@ class BlockWeight:
     bits: int
     survival: Survival | None = None  # filled while the rows are written
     coupling: Callable[[], Coupling] | None = None  # of the inputs; None rounds plainly
+    block: int = BLOCK  # inputs that share a scale; another only where nothing is coupled
 
     @property
     def specs(self) -> tuple[Spec, ...]:
         """Return the packed integers' and the scales' place."""
         rows, columns = self.source.shape
-        blocks = -(-columns // BLOCK)
-        packed = (rows, blocks, BLOCK * self.bits // 8)
+        blocks = -(-columns // self.block)
+        packed = (rows, blocks, self.block * self.bits // 8)
         return Spec(f"{self.name}.int{self.bits}", packed, "uint8"), Spec(
             f"{self.name}.scale", (rows * blocks,), "float32"
         )
@@ -115,7 +116,7 @@ class BlockWeight:
     def rounded(self, rows: Array) -> Blocks:
         """Return rows as blocks."""
         if self.coupling is None:
-            return quantize_blocks(rows, self.bits)
+            return quantize_blocks(rows, self.bits, self.block)
         return compensate_blocks(rows, self.coupling(), self.bits).stored
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 import onnx_ir as ir
@@ -14,6 +15,7 @@ from edge_lra.quantize.readings import Known
 from edge_lra.weights import Source
 
 Named = Sequence[tuple[str, Source]]  # weights that read one value, by name
+NOTHING: Mapping[str, Known] = MappingProxyType({})
 
 
 def newest(*versions: str) -> str:
@@ -28,6 +30,7 @@ class Scheme(Protocol):
     smooths: bool  # whether an encoder's norms divide their outlier channels for it
     compensates: bool  # whether an encoder's weights are rounded by what they read
     calibrates: bool  # whether a decoder is run beforehand, to divide channels and to count digits
+    compensates_decoders: bool  # whether a decoder's weights are rounded by what they read
     smooths_head: bool  # whether the norm before a decoder's head divides too
     min_onnxruntime: str  # that runs it on every processor
     decoder_min_onnxruntime: str
@@ -36,7 +39,7 @@ class Scheme(Protocol):
     kernel_spread: float
 
     def chooses_bits(self, weight: Source) -> bool:
-        """Say whether a linear of an encoder may be worth more bits than others."""
+        """Say whether a linear of a layer may be worth more bits than others."""
 
     def one_scale(self, weight: Source) -> bool:
         """Say whether an encoder's linear rounds all that it reads by one scale.
@@ -69,6 +72,7 @@ class Scheme(Protocol):
         weights: Named,
         rounding: Rounding,
         head: bool = False,
+        known: Mapping[str, Known] = NOTHING,
     ) -> list[ir.Value]:
         """Return x (batch, tokens, in) of a decoder times each weight.
 
@@ -78,6 +82,7 @@ class Scheme(Protocol):
             weights: by name.
             rounding: what calibration found that x needs.
             head: the weight is the language model's head.
+            known: what calibration found besides, by the weight's name.
         """
 
     def joined(
@@ -143,6 +148,7 @@ class EachAlone(ABC):
         weights: Named,
         rounding: Rounding,
         head: bool = False,
+        known: Mapping[str, Known] = NOTHING,
     ) -> list[ir.Value]:
         """Multiply by each alone."""
         return [self.linear(graph, x, name, weight) for name, weight in weights]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx_ir as ir
 
 from edge_lra.graph.builder import GraphBuilder
+from edge_lra.quantize.affine import BITS as AFFINE_BITS
+from edge_lra.quantize.affine import AffineWeight
 from edge_lra.quantize.blockwise import BLOCK
 from edge_lra.quantize.digits import Rounding
 from edge_lra.quantize.readings import Known
-from edge_lra.quantize.schemes.base import EachAlone, Named
+from edge_lra.quantize.schemes.base import NOTHING, EachAlone, Named
 from edge_lra.quantize.schemes.extra import plus, with_extra
 from edge_lra.quantize.stored import (
     BlockWeight,
@@ -20,6 +23,7 @@ from edge_lra.quantize.tables import WORD_BLOCK, block_rows, int4_rows, int8_row
 from edge_lra.weights import Source
 
 FINER_BITS = 8  # of a linear in blocks that is worth more than 4
+FINER_BLOCKS = (128, 64)  # of a decoder's, the first that divides its width; 32 where none does
 
 
 class Blockwise(EachAlone):
@@ -33,7 +37,7 @@ class Blockwise(EachAlone):
     name: str
     bits: int
     smooths = False
-    compensates = False
+    compensates = compensates_decoders = False
     calibrates = smooths_head = True
     min_onnxruntime: str
     decoder_min_onnxruntime: str
@@ -59,10 +63,7 @@ class Blockwise(EachAlone):
         bits = FINER_BITS if known.finer else self.bits
         stored = BlockWeight(name, weight, bits, survival_of(weight), coupling)
         values, scale, *factors = graph.stored(with_extra(stored, known))
-        out, width = weight.shape
-        sizes: dict[str, Any] = {"K": width, "N": out, "bits": bits, "block_size": BLOCK}
-        inputs = [x, values, scale]
-        y = graph.op("MatMulNBits", inputs, "com.microsoft", accuracy_level=4, **sizes)
+        y = block_product(graph, x, weight, [values, scale], bits, BLOCK)
         return plus(graph, x, y, factors)
 
     def embedding(
@@ -97,13 +98,13 @@ class Int8WeightOnly(Blockwise):
 class Int4(Blockwise):
     """4 bits a weight in blocks: half the size, and an error that needs a look.
 
-    An encoder's linears keep 8 where calibration finds that a byte gains most by it.
-    A decoder's head keeps 8: it is a quarter of a small model's error.
+    Linears keep 8 where calibration finds that a byte gains most by it. A decoder's head keeps 8:
+    it is a quarter of a small model's error. The others of a decoder have zero points.
     """
 
     name = "int4"
     bits = 4
-    compensates = True
+    compensates = compensates_decoders = True
     # 1.23 is the first to run 8 bits, and to gather 4 from bytes, on every processor.
     min_onnxruntime = decoder_min_onnxruntime = Int8WeightOnly.min_onnxruntime
 
@@ -114,10 +115,15 @@ class Int4(Blockwise):
         weights: Named,
         rounding: Rounding,
         head: bool = False,
+        known: Mapping[str, Known] = NOTHING,
     ) -> list[ir.Value]:
         """Multiply by each alone, in 8 bits by the head."""
-        scheme = Int8WeightOnly() if head else self
-        return [scheme.linear(graph, x, name, weight) for name, weight in weights]
+        found = []
+        for name, weight in weights:
+            one = known.get(name, Known())
+            finer = head or one.finer
+            found.append((finer_product if finer else affine_product)(graph, x, name, weight, one))
+        return found
 
     def embedding(
         self,
@@ -131,3 +137,34 @@ class Int4(Blockwise):
         if not words or table.shape[1] % WORD_BLOCK:
             return int8_rows(graph, ids, name, table)
         return int4_rows(graph, ids, name, table)
+
+
+def affine_product(
+    graph: GraphBuilder, x: ir.Value, name: str, weight: Source, known: Known
+) -> ir.Value:
+    """Multiply by 4-bit blocks with zero points."""
+    values = graph.stored(AffineWeight(name, weight, survival_of(weight), known.coupling))
+    return block_product(graph, x, weight, values, AFFINE_BITS, BLOCK)
+
+
+def finer_product(
+    graph: GraphBuilder, x: ir.Value, name: str, weight: Source, known: Known
+) -> ir.Value:
+    """Multiply by 8-bit blocks, as wide ones as fit: 8 bits leave what a wider one loses."""
+    block = next((size for size in FINER_BLOCKS if weight.shape[1] % size == 0), BLOCK)
+    stored = BlockWeight(name, weight, FINER_BITS, survival_of(weight), block=block)
+    return block_product(graph, x, weight, graph.stored(stored), FINER_BITS, block)
+
+
+def block_product(
+    graph: GraphBuilder,
+    x: ir.Value,
+    weight: Source,
+    values: Sequence[ir.Value],
+    bits: int,
+    block: int,
+) -> ir.Value:
+    """Multiply by packed blocks, (out, blocks, bytes); values has their scales too."""
+    out, width = weight.shape
+    sizes: dict[str, Any] = {"K": width, "N": out, "bits": bits, "block_size": block}
+    return graph.op("MatMulNBits", [x, *values], "com.microsoft", accuracy_level=4, **sizes)

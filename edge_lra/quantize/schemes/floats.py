@@ -14,7 +14,7 @@ class Float(EachAlone):
     """Keep every weight in float32."""
 
     name = "none"
-    smooths = compensates = calibrates = smooths_head = False
+    smooths = compensates = calibrates = smooths_head = compensates_decoders = False
     min_onnxruntime = decoder_min_onnxruntime = "1.20.0"
     kernel_spread = 0.0
 

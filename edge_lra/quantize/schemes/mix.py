@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
 from edge_lra.graph.builder import GraphBuilder
 from edge_lra.quantize.digits import Rounding
 from edge_lra.quantize.readings import Known
-from edge_lra.quantize.schemes.base import Named, Scheme, newest
+from edge_lra.quantize.schemes.base import NOTHING, Named, Scheme, newest
 from edge_lra.weights import Source
 
 
@@ -22,6 +22,7 @@ class Mix(ABC):
         self.scheme, self.others = scheme, tuple(others)
         self.name, self.smooths = scheme.name, scheme.smooths
         self.compensates = scheme.compensates
+        self.compensates_decoders = scheme.compensates_decoders
         self.calibrates, self.smooths_head = scheme.calibrates, scheme.smooths_head
         every = [scheme, *others]
         self.min_onnxruntime = newest(*(s.min_onnxruntime for s in every))
@@ -58,6 +59,7 @@ class Mix(ABC):
         weights: Named,
         rounding: Rounding,
         head: bool = False,
+        known: Mapping[str, Known] = NOTHING,
     ) -> list[ir.Value]:
         """Multiply by those of one scheme together."""
         schemes = [self.scheme_of(weight) for _, weight in weights]
@@ -65,7 +67,7 @@ class Mix(ABC):
         for scheme in (*self.others, self.scheme):
             part = [w for w, own in zip(weights, schemes, strict=True) if own is scheme]
             if part:
-                values = scheme.products(graph, x, part, rounding, head)
+                values = scheme.products(graph, x, part, rounding, head, known)
                 found |= {name: y for (name, _), y in zip(part, values, strict=True)}
         return [found[name] for name, _ in weights]
 
