@@ -79,12 +79,17 @@ def int8_rows(graph: GraphBuilder, ids: ir.Value, name: str, table: Source) -> i
 
 
 def block_rows(
-    graph: GraphBuilder, ids: ir.Value, values: ir.Value, scale: ir.Value, table: Source
+    graph: GraphBuilder,
+    ids: ir.Value,
+    values: ir.Value,
+    scale: ir.Value,
+    table: Source,
+    block: int = BLOCK,
 ) -> ir.Value:
     """Gather rows of a linear's 8-bit blocks (rows, blocks, block), (.., width) float32."""
     rows, width = table.shape
-    parts = [graph.view(values, (rows, width)), ids, graph.view(scale, (rows, width // BLOCK))]
-    axes: dict[str, Any] = {"gather_axis": 0, "quantize_axis": 1, "block_size": BLOCK}
+    parts = [graph.view(values, (rows, width)), ids, graph.view(scale, (rows, width // block))]
+    axes: dict[str, Any] = {"gather_axis": 0, "quantize_axis": 1, "block_size": block}
     return graph.op("GatherBlockQuantized", parts, "com.microsoft", bits=8, **axes)
 
 

@@ -83,8 +83,13 @@ class Blockwise(EachAlone):
         """Gather rows of the head's 8-bit blocks where its width is whole blocks."""
         if head.shape[1] % BLOCK:
             return None
-        values, scale = graph.stored(BlockWeight(name, head, FINER_BITS, survival_of(head)))
-        return block_rows(graph, ids, values, scale, head)
+        weight = self.head_weight(name, head)
+        values, scale = graph.stored(weight)
+        return block_rows(graph, ids, values, scale, head, weight.block)
+
+    def head_weight(self, name: str, head: Source) -> BlockWeight:
+        """Return what is stored for a decoder's head."""
+        return BlockWeight(name, head, FINER_BITS, survival_of(head))
 
 
 class Int8WeightOnly(Blockwise):
@@ -121,9 +126,18 @@ class Int4(Blockwise):
         found = []
         for name, weight in weights:
             one = known.get(name, Known())
-            finer = head or one.finer
-            found.append((finer_product if finer else affine_product)(graph, x, name, weight, one))
+            if head or one.finer:
+                stored = finer_weight(name, weight)
+                values, bits, block = graph.stored(stored), stored.bits, stored.block
+            else:
+                affine = AffineWeight(name, weight, survival_of(weight), one.coupling)
+                values, bits, block = graph.stored(affine), AFFINE_BITS, BLOCK
+            found.append(block_product(graph, x, weight, values, bits, block))
         return found
+
+    def head_weight(self, name: str, head: Source) -> BlockWeight:
+        """Return what is stored for a decoder's head."""
+        return finer_weight(name, head)
 
     def embedding(
         self,
@@ -139,21 +153,10 @@ class Int4(Blockwise):
         return int4_rows(graph, ids, name, table)
 
 
-def affine_product(
-    graph: GraphBuilder, x: ir.Value, name: str, weight: Source, known: Known
-) -> ir.Value:
-    """Multiply by 4-bit blocks with zero points."""
-    values = graph.stored(AffineWeight(name, weight, survival_of(weight), known.coupling))
-    return block_product(graph, x, weight, values, AFFINE_BITS, BLOCK)
-
-
-def finer_product(
-    graph: GraphBuilder, x: ir.Value, name: str, weight: Source, known: Known
-) -> ir.Value:
-    """Multiply by 8-bit blocks, as wide ones as fit: 8 bits leave what a wider one loses."""
+def finer_weight(name: str, weight: Source) -> BlockWeight:
+    """Return 8-bit blocks as wide as the weight divides into: 8 bits leave little to lose."""
     block = next((size for size in FINER_BLOCKS if weight.shape[1] % size == 0), BLOCK)
-    stored = BlockWeight(name, weight, FINER_BITS, survival_of(weight), block=block)
-    return block_product(graph, x, weight, graph.stored(stored), FINER_BITS, block)
+    return BlockWeight(name, weight, FINER_BITS, survival_of(weight), block=block)
 
 
 def block_product(
