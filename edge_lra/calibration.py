@@ -19,6 +19,8 @@ TEXTS = 128  # that calibrate, at most
 OWN = 16  # the user's texts are at least so many, to take ranges of activations from
 LONGEST = 128  # tokens of a text that are read
 TOKENS = 4096  # of all: what the run holds in memory
+# A language model's: all built-in texts, in a vocabulary for few languages as well.
+DECODER_TOKENS = 8192
 BUILT_IN = "calibration.txt"
 Lead = Callable[[Sequence[int]], int | None]
 
@@ -106,7 +108,8 @@ def calibrate_with(
     found = encode(file, rows, pairs, longest, typed, lead)
     if not found.texts:
         return Calibration((), "random ids")
-    room = int((np.cumsum([len(text) for text in found.texts]) <= TOKENS).sum())
+    most = DECODER_TOKENS if task == "text-generation" else TOKENS
+    room = int((np.cumsum([len(text) for text in found.texts]) <= most).sum())
     sha256 = sha256_file(data) if data and own else None
     return Calibration(found.texts[:room], " and ".join(names), sha256, found.types[:room])
 

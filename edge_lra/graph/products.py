@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from edge_lra.graph.modules import ModuleWriter, Smoothed
 from edge_lra.graph.plan import Plan
+from edge_lra.quantize.compensate.coupling import DECODER_DAMPING
 from edge_lra.quantize.decoder_run import Site
 from edge_lra.quantize.digits import Rounding
 from edge_lra.quantize.readings import Couplings, Known
@@ -26,7 +27,7 @@ class ProductWriter(ModuleWriter):
         self.sites: Mapping[str, Site] = {}  # by module: a norm, or the linear that reads
         self.row_scales: dict[str, Array] = {}  # by linear, what divides its outputs
         self._read: dict[str, Site] = {}  # of values that linears read, by name
-        self.couplings = Couplings()
+        self.couplings = Couplings(DECODER_DAMPING)
         self._products: dict[tuple[str, str], ir.Value] = {}  # by the value read and the weight
 
     def source(self, name: str) -> Source:

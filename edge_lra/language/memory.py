@@ -26,6 +26,7 @@ LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 LIBRARIES_BYTES = 480 << 20
 ACTIVATIONS_BYTES = 160 << 20  # of a layer over a window, and 16 rows of logits several times
 EXPORT_BYTES = 200 << 20  # Python with onnx_ir and a few chunks of rows
+COUPLED = 5  # matrices (in, in) float64 while a covariance is decomposed
 DEQUANTIZED = 4  # bytes of a value whose dtype is a GGUF block: it is float32 once it is read
 Tensors = Mapping[str, TensorInfo]
 
@@ -183,4 +184,6 @@ def writing_bytes(weight: Any) -> int:
     update = source.update
     whole = source.transposed or (update is not None and not update.rowwise)
     copies = (1 if update is None else 2) * 8 if whole else 0
-    return stored + int(copies * math.prod(source.shape))
+    coupled = getattr(weight, "coupling", None) is not None
+    moments = 8 * COUPLED * source.shape[1] ** 2 if coupled else 0
+    return stored + int(copies * math.prod(source.shape)) + moments

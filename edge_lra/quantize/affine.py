@@ -23,8 +23,10 @@ from edge_lra.weights import Source, Spec
 Array = npt.NDArray[Any]
 BITS = 4
 HIGHEST = (1 << BITS) - 1
-# Of a block's two ends, each by itself: an end that is drawn in clips a value or two.
-ENDS = (1.0, 0.9, 0.8, 0.7)
+# What is left of a block's two ends, then changes of each alone: an end that is drawn in clips a
+# value or two, and its block's steps are finer.
+SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
+CHANGES = (-0.1, -0.05, 0.05, 0.1)
 
 
 class Range(NamedTuple):
@@ -74,22 +76,34 @@ def block_ranges(weight: Array, cost: Array) -> Range:
     high = np.maximum(blocks.max(axis=2), 0.0)
     low = np.minimum(blocks.min(axis=2), 0.0)
     best = np.full(high.shape, np.inf)
+    ends = np.ones((2, *high.shape))  # what is left of the upper and of the lower end
     scale, zero = np.ones(high.shape), np.zeros(high.shape)
-    for upper in ENDS:
-        for lower in ENDS:
-            width = np.maximum((high * upper - low * lower) / HIGHEST, 1e-30)
-            step = width.astype(np.float32).astype(np.float64)
-            offset = np.clip(np.rint(-low * lower / step), 0, HIGHEST)
-            rounded = np.rint(blocks / step[..., None])
-            np.maximum(rounded, -offset[..., None], out=rounded)
-            np.minimum(rounded, (HIGHEST - offset)[..., None], out=rounded)
-            rounded *= step[..., None]
-            rounded -= blocks
-            rounded *= rounded
-            lost = (weights * rounded).sum(axis=2)
-            better = lost < best
-            best = np.where(better, lost, best)
-            scale, zero = np.where(better, step, scale), np.where(better, offset, zero)
+
+    def attempt(shares: Array) -> None:
+        nonlocal best, ends, scale, zero
+        upper, lower = high * shares[0], low * shares[1]
+        width = np.maximum((upper - lower) / HIGHEST, 1e-30)
+        step = width.astype(np.float32).astype(np.float64)
+        offset = np.clip(np.rint(-lower / step), 0, HIGHEST)
+        gap = np.rint(blocks / step[..., None])
+        np.maximum(gap, -offset[..., None], out=gap)
+        np.minimum(gap, (HIGHEST - offset)[..., None], out=gap)
+        gap *= step[..., None]
+        gap -= blocks
+        gap *= gap
+        lost = (weights * gap).sum(axis=2)
+        better = lost < best
+        best, ends = np.where(better, lost, best), np.where(better, shares, ends)
+        scale, zero = np.where(better, step, scale), np.where(better, offset, zero)
+
+    for share in SHARES:
+        attempt(np.full(ends.shape, share))
+    for end in (0, 1):
+        found = ends.copy()
+        for change in CHANGES:
+            tried = found.copy()
+            tried[end] += change
+            attempt(tried)
     return Range(scale, zero)
 
 

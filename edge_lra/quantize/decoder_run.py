@@ -21,7 +21,7 @@ from edge_lra.graph.rope import Rope
 from edge_lra.quantize.calibrate import FloatRun
 from edge_lra.quantize.digits import ONE, Rounding
 from edge_lra.quantize.readings import MomentFile, Reading
-from edge_lra.quantize.smooth import coarse, reader_divisor
+from edge_lra.quantize.smooth import COMPENSATED_SHARE, coarse, reader_divisor
 from edge_lra.recipe import DecoderRecipe
 from edge_lra.weights import Source
 
@@ -216,7 +216,8 @@ class DecoderRun(FloatRun):
         """Work out the divisor, and what rounding x's rows to one digit would add."""
         low, high = x.min(axis=0), x.max(axis=0)
         extreme = np.maximum(-low, high)
-        divisor = reader_divisor(extreme, columns.largest)
+        share = 1.0 if self.moments is None else COMPENSATED_SHARE
+        divisor = reader_divisor(extreme, columns.largest, share)
 
         def noise(divisor: Array) -> float:
             if not columns.power.any():

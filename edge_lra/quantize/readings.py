@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from edge_lra.errors import EdgeError
 from edge_lra.quantize.compensate import Coupling, couple
+from edge_lra.quantize.compensate.coupling import DAMPING
 
 Array = npt.NDArray[Any]
 IN_MEMORY = 1 << 24
@@ -140,8 +141,9 @@ class Couplings:
     Weights that read one value are written one after the other.
     """
 
-    def __init__(self) -> None:
-        """Keep none."""
+    def __init__(self, damping: float = DAMPING) -> None:
+        """Keep none; `damping` as in `couple`."""
+        self._damping = damping
         self._last: tuple[Callable[[], Array], Coupling] | None = None
 
     def later(self, moment: Callable[[], Array]) -> Callable[[], Coupling]:
@@ -149,7 +151,7 @@ class Couplings:
 
         def get() -> Coupling:
             if self._last is None or self._last[0] is not moment:
-                self._last = moment, couple(moment())
+                self._last = moment, couple(moment(), damping=self._damping)
             return self._last[1]
 
         return get

@@ -16,7 +16,7 @@ from edge_lra.checkpoint import Checkpoint
 from edge_lra.graph.decoder import DecoderBuilder, build_decoder
 from edge_lra.graph.plan import Plan
 from edge_lra.planning import adapter_slots
-from edge_lra.quantize.blockwise import quantize_blocks
+from edge_lra.quantize.affine import round_affine
 from edge_lra.quantize.decoder_run import DecoderRun
 from edge_lra.quantize.decoder_trials import SHARE, DecoderTrials
 from edge_lra.quantize.readings import MomentFile
@@ -76,7 +76,7 @@ def test_a_change_is_that_of_the_layer_with_the_rounded_weight(tmp_path: Path, r
         if name != module:
             return source
         weight = np.concatenate([rows for _, rows in source.chunks()])
-        return replace(source, replacement=quantize_blocks(weight, 4).weight(4, weight.shape[1]))
+        return replace(source, replacement=round_affine(weight, None).weight(weight.shape[1]))
 
     outputs = []
     for linear_source in (build.linear_source, rounded):

@@ -19,6 +19,9 @@ from edge_lra.blas import one_thread
 
 Array = npt.NDArray[Any]
 DAMPING = 0.01  # of the mean variance, added to every one (GPTQ, section 3.3)
+# In decoders, whose channels reach further apart than some thousand tokens tell. SmolLM2-135M,
+# int4 with zero points, mean KL on held-out text: .01 .085, .03 .081, .1 .077.
+DECODER_DAMPING = 0.1
 # Shares are kept in steps that CPUs' roundings hardly cross, so that all find the same integers:
 # with moments changed by 1e-12 of themselves, none of MiniLM's 10.6 M changed, int8 or int4.
 # Its error is the same to three digits down to steps of 2**-8, and 5 % more with 2**-4.
@@ -43,7 +46,7 @@ class Coupling:
     cost: Array
 
 
-def couple(moment: Array, divisor: Array | None = None) -> Coupling:
+def couple(moment: Array, divisor: Array | None = None, damping: float = DAMPING) -> Coupling:
     """Return the coupling of inputs.
 
     An input that was always zero is coupled to none: its column is rounded as it is.
@@ -51,12 +54,13 @@ def couple(moment: Array, divisor: Array | None = None) -> Coupling:
     Args:
         moment: (in, in) X'X / tokens of the inputs as they are.
         divisor: (in,) what they are divided by before the weight reads them.
+        damping: of the mean variance, added to every one.
     """
     if divisor is not None:
         moment = moment / np.outer(divisor, divisor)
     order = _by_power(np.diag(moment))
-    damping = DAMPING * float(np.diag(moment).mean())
-    damped = moment[np.ix_(order, order)] + np.eye(len(moment)) * (damping or 1.0)
+    added = damping * float(np.diag(moment).mean())
+    damped = moment[np.ix_(order, order)] + np.eye(len(moment)) * (added or 1.0)
     with one_thread():
         root = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]  # S = R R'
     shares = np.rint(np.triu(root / np.diag(root), 1) * STEPS) / STEPS
