@@ -18,7 +18,7 @@ from edge_lra.graph.rope import Rope
 from edge_lra.graph.words import WordWriter
 from edge_lra.quantize.calibrate import random_tokens
 from edge_lra.quantize.decoder_run import TEXTS, TOKENS, DecoderRun, Site
-from edge_lra.quantize.decoder_trials import READS, SHARE, DecoderTrials
+from edge_lra.quantize.decoder_trials import SHARE, DecoderTrials, linears
 from edge_lra.quantize.mixed import finer_sites
 from edge_lra.quantize.readings import MomentFile
 from edge_lra.weights import Array, Dense, Source
@@ -324,13 +324,7 @@ class DecoderBuilder(WordWriter):
         """Return the modules whose bits are to be chosen."""
         if not self.plan.remedies.mixed_bits:
             return []
-        layers = range(len(self.config.layers))
-        names = [
-            self.recipe.layer[r].format(i=i)
-            for i in layers
-            for r in READS
-            if r in self.recipe.layer
-        ]
+        names = linears(self.recipe.layer, len(self.config.layers))
         return [n for n in names if self.plan.scheme.chooses_bits(self.linear_source(n))]
 
     def entry(self) -> dict[str, Any]:

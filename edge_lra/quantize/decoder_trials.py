@@ -8,7 +8,7 @@ the others. A token's change is set against its own size, or the first ones woul
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 
@@ -36,6 +36,12 @@ READS = {
 TRIED = 8  # texts that run through a layer for each of its linears
 # Of the layers' weights that have 8 bits: SmolLM2-135M is as large as llama.cpp's Q4_K_M with it.
 SHARE = 0.094
+
+
+def linears(layer: Mapping[str, str], count: int) -> list[str]:
+    """Return the modules of the linears of `count` layers, from a layer's names by role."""
+    roles = [role for role in READS if role in layer]
+    return [layer[role].format(i=i) for i in range(count) for role in roles]
 
 
 class DecoderTrials(DecoderRun):

@@ -123,7 +123,7 @@ class MomentFile:
         except OSError as error:
             raise EdgeError(
                 f"{gettempdir()}: found {error.strerror} while calibrating, expected room for "
-                "covariances of all layers (22 GiB for a decoder of 7B); set TMPDIR to another "
+                "covariances of all layers (22 GB for a decoder of 7B); set TMPDIR to another "
                 "folder, or --without gptq --without mixed-bits"
             ) from None
 
