@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from edge_lra.attribution.errors import product_errors
-from edge_lra.attribution.rounding import Sample, by_block, by_row, by_tensor
+from edge_lra.attribution.rounding import ByBlock, Sample, by_block, by_row, by_tensor
 from edge_lra.attribution.sites import Site, Weight
 from edge_lra.quantize.blockwise import quantize_blocks
 from edge_lra.quantize.pairsafe import quantize_pair_safe
@@ -48,7 +48,7 @@ def use_blocks(site: Site, weight: Weight, sample: Sample) -> Remedy | None:
 
 def round_by_row(site: Site, weight: Weight, sample: Sample) -> Remedy | None:
     """Give each row of the activations a scale of its own; blocks have that already."""
-    if site.rounding is by_block:
+    if isinstance(site.rounding, ByBlock):
         return None
     return Remedy(product_errors(sample, weight.exact, weight.rounded, by_row).both, 0)
 
@@ -58,7 +58,7 @@ def divide_channels(site: Site, weight: Weight, sample: Sample) -> Remedy | None
 
     SmoothQuant's candidates are values that are rounded as a whole and were not divided yet.
     """
-    if site.divided or site.rounding is by_block:
+    if site.divided or isinstance(site.rounding, ByBlock):
         return None
     divisor = norm_divisor(sample.reach)
     exact = weight.exact * divisor

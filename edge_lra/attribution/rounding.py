@@ -96,10 +96,19 @@ def by_constant(step: float, zero: int) -> Rounding:
     return rounding
 
 
-def by_block(sample: Sample) -> Rounded:
-    """Round each 32 of a row to -127..127 of their largest (MatMulNBits, accuracy level 4)."""
-    rows, width = sample.rows, sample.rows.shape[1]
-    padded = np.pad(rows, ((0, 0), (0, -width % BLOCK))).reshape(len(rows), -1, BLOCK)
-    largest = np.abs(padded).max(2, keepdims=True)
-    step = np.where(largest > 0, largest / np.float32(127), np.float32(1))
-    return Rounded((np.rint(padded / step) * step).reshape(len(rows), -1)[:, :width])
+@dataclass(frozen=True)
+class ByBlock:
+    """Rounds blocks of a row to -127..127 of their largest (MatMulNBits, accuracy level 4)."""
+
+    size: int = BLOCK
+
+    def __call__(self, sample: Sample) -> Rounded:
+        """Return a sample as the product sees it."""
+        rows, width = sample.rows, sample.rows.shape[1]
+        padded = np.pad(rows, ((0, 0), (0, -width % self.size))).reshape(len(rows), -1, self.size)
+        largest = np.abs(padded).max(2, keepdims=True)
+        step = np.where(largest > 0, largest / np.float32(127), np.float32(1))
+        return Rounded((np.rint(padded / step) * step).reshape(len(rows), -1)[:, :width])
+
+
+by_block = ByBlock()

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from edge_lra.attribution.rounding import Rounding, by_block, by_constant, by_tensor
+from edge_lra.attribution.rounding import ByBlock, Rounding, by_constant, by_tensor
 from edge_lra.errors import EdgeError
 from edge_lra.quantize.stored import Rounded
 from edge_lra.weights import Stored
@@ -120,15 +120,15 @@ def _sites(
     for node in graph:
         if node.op_type not in PRODUCTS:
             continue
-        x, integers = node.inputs[0], node.inputs[1]
-        assert x is not None and integers is not None
+        integers = node.inputs[1]
+        assert integers is not None
         weight = weights.get(str(integers.name))
         if weight is None:
             raise _not_of_this(str(integers.name))
         module = weight.name.removesuffix(FEW).removesuffix(".weight")
         layer, role = roles[module]
         role += " (few)" if weight.name.endswith(FEW) else ""
-        reads, rounding = PRODUCTS[node.op_type](x)
+        reads, rounding = PRODUCTS[node.op_type](node)
         stored = tuple(graph.initializers[spec.name] for spec in weight.specs)
         yield Site(weight, layer, role, reads, rounding, stored)
 
@@ -145,8 +145,10 @@ def _not_of_this(name: str) -> NotCoveredError:
     )
 
 
-def _of_integers(x: ir.Value) -> tuple[str, Rounding]:
+def _of_integers(product: ir.Node) -> tuple[str, Rounding]:
     """Return the float value behind a MatMulInteger's integers, and how it is rounded."""
+    x = product.inputs[0]
+    assert x is not None
     node = x.producer()
     kind = "" if node is None else node.op_type
     if node is not None and node.inputs[0] is not None:
@@ -162,13 +164,15 @@ def _of_integers(x: ir.Value) -> tuple[str, Rounding]:
     )
 
 
-def _of_floats(x: ir.Value) -> tuple[str, Rounding]:
+def _of_floats(product: ir.Node) -> tuple[str, Rounding]:
     """Return what a MatMulNBits reads; its kernel rounds it."""
-    return str(x.name), by_block
+    x = product.inputs[0]
+    assert x is not None
+    return str(x.name), ByBlock(product.attributes["block_size"].as_int())
 
 
 # How the activations of an operator that multiplies a rounded weight are rounded.
-PRODUCTS: dict[str, Callable[[ir.Value], tuple[str, Rounding]]] = {
+PRODUCTS: dict[str, Callable[[ir.Node], tuple[str, Rounding]]] = {
     "MatMulInteger": _of_integers,
     "MatMulIntegerToFloat": _of_integers,
     "MatMulNBits": _of_floats,

@@ -60,10 +60,11 @@ class Blockwise(EachAlone):
         """Multiply by packed blocks, (out, blocks, bytes)."""
         known = known or Known()
         coupling = known.coupling if self.compensates else None
-        bits = FINER_BITS if known.finer else self.bits
-        stored = BlockWeight(name, weight, bits, survival_of(weight), coupling)
+        stored = BlockWeight(name, weight, self.bits, survival_of(weight), coupling)
+        if known.finer:
+            stored = finer_weight(name, weight)
         values, scale, *factors = graph.stored(with_extra(stored, known))
-        y = block_product(graph, x, weight, [values, scale], bits, BLOCK)
+        y = block_product(graph, x, weight, [values, scale], stored.bits, stored.block)
         return plus(graph, x, y, factors)
 
     def embedding(
