@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,7 @@ def plan(json_to: str | None, **options: Any) -> None:
     from edge_lra.forms.plan import LIMITS, write_plan
 
     limits = read_limits(options["limits"], LIMITS)
-    config = load_config(Path.cwd())
+    config = replace(load_config(Path.cwd()), plan=None)  # what is to be made, perhaps anew
     out = options["out"]
     check_out(out)
     quiet_libraries()

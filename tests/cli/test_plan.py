@@ -43,6 +43,15 @@ def test_a_plan_is_written_and_an_export_keeps_to_it(project: Path) -> None:
     assert code == 0 and "Measured on" in shown and "edge-lra export --plan plan.toml" in shown
 
 
+def test_a_project_that_names_a_plan_can_make_it(project: Path) -> None:
+    file = Path("edge-lra.toml")
+    file.write_text('plan = "plan.toml"\n' + file.read_text())
+    found = document("plan", "--tokens", "16")
+    assert found["plan"] == read_plan(Path("plan.toml")).as_dict()
+    Path("plan.toml").write_text(write_plan(FormPlan({"of.another.model": "float32"})))
+    assert document("plan", "--tokens", "16")["int8"] == found["int8"]
+
+
 def test_a_plan_by_hand_goes_with_a_device_of_another_scheme(project: Path) -> None:
     Path("p.toml").write_text(write_plan(FormPlan({"encoder.layer.0.output.dense": "float32"})))
     code, shown = run("export", "--plan", "p.toml", "--device", "cortex-a53", "--no-verify")
