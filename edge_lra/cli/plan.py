@@ -72,6 +72,7 @@ def plan(json_to: str | None, **options: Any) -> None:
     """Choose int8, 8-bit blocks or float32 for each linear of an encoder, under limits."""
     from edge_lra.config import load_config
     from edge_lra.forms.plan import LIMITS, write_plan
+    from edge_lra.whole_files import write_whole
 
     limits = read_limits(options["limits"], LIMITS)
     config = replace(load_config(Path.cwd()), plan=None)  # what is to be made, perhaps anew
@@ -90,22 +91,22 @@ def plan(json_to: str | None, **options: Any) -> None:
             found = plan_forms(request, way, limits, name, tokens, threads, progress)
     finally:
         way.clean_up()
-    out.write_text(write_plan(found.plan), encoding="utf-8")
+    write_whole(out, write_plan(found.plan))
     document = {"schema_version": 1, "file": str(out), **as_dict(found)}
     if write_json(document, json_to):
         show(out, found)
 
 
 def check_out(out: Path) -> None:
-    """Refuse to replace what is no plan.
+    """Refuse a place that takes no file, and to replace what is no plan.
 
     Raises:
         EdgeError: names it.
     """
     from edge_lra.forms.plan import read_plan
+    from edge_lra.whole_files import check_target
 
-    if not out.parent.is_dir() or out.is_dir():
-        raise EdgeError(f"--out {out}: found no place for a file, expected one; choose another")
+    check_target(out)
     if out.exists():
         try:
             read_plan(out)

@@ -67,7 +67,8 @@ def test_a_plan_by_hand_goes_with_a_device_of_another_scheme(project: Path) -> N
         (("--limit", "p50_ms=1"), 2, "'p50_ms' is not one of error, time, size_mib"),
         (("--device", "rpi4"), 1, "found no way to it but an emulator"),
         (("--out", "t.txt"), 1, "t.txt: found something that is not a plan"),
-        (("--out", "no/plan.toml"), 1, "found no place for a file"),
+        (("--out", "no/plan.toml"), 1, "no/plan.toml: found no folder no, expected one"),
+        (("--out", "adapter"), 1, "adapter: found a folder, expected a file"),
         (("--target", "http://x"), 1, "--target: found 'http://x'"),
     ],
 )
@@ -78,6 +79,33 @@ def test_what_cannot_be_planned_writes_nothing(
     found, shown = run("plan", *arguments)
     assert (found, error in shown) == (code, True), shown
     assert not Path("plan.toml").exists() and Path("t.txt").read_bytes() == before
+
+
+def test_a_place_that_takes_no_file_is_told_before_anything_is_measured(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    monkeypatch.setattr("edge_lra.forms.make.plan_forms", lambda *_: pytest.fail("measured"))
+    code, shown = run("plan")
+    assert code == 1 and "plan.toml: found Read-only file system, expected a place" in shown
+
+
+def test_a_plan_that_cannot_be_written_leaves_the_old_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = write_plan(FormPlan({"encoder.layer.0.output.dense": "float32"}))
+    Path("plan.toml").write_text(old)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    code, shown = run("plan", "--tokens", "16")
+    assert code == 1 and "No space left on device; free some space" in shown
+    assert Path("plan.toml").read_text() == old and not list(project.glob("*.tmp"))
 
 
 def test_a_project_of_another_scheme_is_told_that_its_is_mixed_from_int8(project: Path) -> None:
