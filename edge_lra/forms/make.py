@@ -144,8 +144,8 @@ def check(request: ExportRequest, limits: Mapping[str, float]) -> None:
     for name, value in limits.items():
         if name not in LIMITS:
             raise EdgeError(f"limit: found {name!r}, expected one of {', '.join(LIMITS)}")
-        if not value > 0:
-            raise EdgeError(f"limit {name}: found {value:g}, expected more than 0")
+        if not 0 < value < math.inf:
+            raise EdgeError(f"limit {name}: found {value:g}, expected a number of more than 0")
     if request.scheme != USUAL:
         raise EdgeError(f"plan: found quantize {request.scheme}, expected {USUAL}, which it mixes")
     if request.keep_float:

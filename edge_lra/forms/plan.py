@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,7 @@ from edge_lra.errors import EdgeError
 from edge_lra.quantize.schemes import FORMS, USUAL
 
 VERSION = 1
+MOST = sys.float_info.max  # a manifest's JSON knows no infinity
 TITLE = "# Forms of an encoder's linears, for `edge-lra export --plan`; int8 where none is named."
 LIMITS = {
     "error": "relative L2 error of the last layer's output on text that does not calibrate",
@@ -136,6 +138,7 @@ def _numbers(where: str, values: Any) -> dict[str, float]:
         raise EdgeError(f"{where}: found {values!r}, expected a table of numbers")
     _check_keys(where, values, LIMITS)
     for key, number in values.items():
-        if isinstance(number, bool) or not isinstance(number, int | float) or number != number:
-            raise EdgeError(f"{where}.{key}: found {number!r}, expected a number")
+        usual = isinstance(number, int | float) and not isinstance(number, bool)
+        if not usual or not 0 <= number <= MOST:
+            raise EdgeError(f"{where}.{key}: found {number!r}, expected a number of 0 or more")
     return {key: float(number) for key, number in values.items()}

@@ -70,7 +70,8 @@ def test_a_size_is_that_of_the_weights_file(strong: Path) -> None:
         ({"error": 0.005, "time": 1.01}, "limit error: found .* at best beside the other limits"),
         ({"time": 0.5}, r"limit time: found 1 at best"),
         ({"size_mib": 0.001}, r"limit size_mib: found 0\.\d+ at best"),
-        ({"error": -1.0}, "limit error: found -1, expected more than 0"),
+        ({"error": -1.0}, "limit error: found -1, expected a number of more than 0"),
+        ({"time": math.inf}, "limit time: found inf, expected a number of more than 0"),
         ({"p50_ms": 1.0}, "limit: found 'p50_ms', expected one of error, time, size_mib"),
     ],
 )
