@@ -153,6 +153,11 @@ def check(request: ExportRequest, limits: Mapping[str, float]) -> None:
             f"plan: found keep float {request.keep_float[0]}, expected none; the plan says which "
             "linears are float32"
         )
+    if request.extra_rank:
+        raise EdgeError(
+            f"plan: found extra rank {request.extra_rank}, expected none: what it takes off the "
+            "error and adds in time is not foreseen"
+        )
 
 
 class Foreseen:

@@ -90,6 +90,7 @@ def test_what_has_no_plan_is_refused_by_name(strong: Path, tmp_path: Path) -> No
     refused("fake: found an emulator", FakeWay(keeps_time=False))
     refused("plan: found quantize int4, expected int8", scheme="int4")
     refused(r"plan: found keep float \*, expected none", keep_float=["*"])
+    refused("plan: found extra rank 2, expected none", extra_rank=2)
     refused("plan: found a model that is traced", model="module:factory")
     decoder = str(write_model(tmp_path / "decoder"))
     refused("plan: found family llama, expected an encoder", model=decoder, task=None, data=None)
