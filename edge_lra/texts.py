@@ -10,6 +10,8 @@ from pathlib import Path
 
 from edge_lra.errors import EdgeError
 
+BESIDE = ("label", "text_pair")  # keys of a row beside its text
+
 
 @dataclass(frozen=True)
 class Row:
@@ -115,7 +117,12 @@ def _table(path: Path) -> Iterator[Row]:
         else:
             rows = csv.DictReader(file)
         for row in rows:
-            yield Row(row["text"] or "", row.get("label"), row.get("text_pair") or None)
+            yield Row(row["text"] or "", row.get("label"), _pair(row.get("text_pair")))
+
+
+def _pair(text: str | None) -> str | None:
+    """Return what a text goes with; a blank is none, as a blank text is no row."""
+    return text if text and text.strip() else None
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
@@ -125,11 +132,11 @@ def _jsonl(path: Path) -> Iterator[Row]:
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None
         text = "" if row["text"] is None else str(row["text"])
-        label = row.get("label")
-        if isinstance(label, list | dict | bool):
-            raise ValueError(f"line {number}: label {json.dumps(label)}")
-        pair = row.get("text_pair")
-        yield Row(text, *(None if part is None else str(part) for part in (label, pair)))
+        for key in BESIDE:
+            if isinstance(row.get(key), list | dict | bool):
+                raise ValueError(f"line {number}: {key} {json.dumps(row[key])}")
+        label, pair = (None if row.get(key) is None else str(row[key]) for key in BESIDE)
+        yield Row(text, label, _pair(pair))
 
 
 def built_in_texts() -> list[Row]:

@@ -141,6 +141,19 @@ def test_a_column_of_pairs_with_holes_is_refused(tiny: Path) -> None:
         read_texts(data)
 
 
+@pytest.mark.parametrize("name", ["t.jsonl", "t.csv"])
+def test_a_blank_pair_is_none_in_every_kind_of_file(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    lines = {"t.jsonl": '{"text": "a", "text_pair": "%s"}\n', "t.csv": 'a,"%s"\n'}
+    header = "text,text_pair\n" if name == "t.csv" else ""
+    for blank in ("", " "):
+        file.write_text(header + lines[name] % blank * 2)
+        assert read_texts(file) == [Row("a"), Row("a")]
+        file.write_text(header + lines[name] % "b" + lines[name] % blank)
+        with pytest.raises(EdgeError, match="found 1 rows of 2 without text_pair"):
+            read_texts(file, paired=True)
+
+
 def test_ids_beyond_the_embeddings_rows_are_refused(tiny: Path) -> None:
     file = tiny / "model" / "tokenizer.json"
     tokenizer = json.loads(file.read_text())

@@ -318,7 +318,10 @@ def test_a_line_separator_is_part_of_a_text(tiny: Path) -> None:
         assert read_texts(Path(name))[0].text == "a\u2028b"
 
 
-@pytest.mark.parametrize("line", ['{"text": "b"', '{"text": "b", "label": ["good"]}'])
+WRONG = ['{"text": "b"', '{"text": "b", "label": ["good"]}', '{"text": "b", "text_pair": {}}']
+
+
+@pytest.mark.parametrize("line", WRONG)
 def test_a_wrong_line_of_json_is_numbered(refused: Refused, line: str) -> None:
     Path("t.jsonl").write_text('\n{"text": "a", "label": 1}\n' + line)
     assert "t.jsonl: found line 3: " in refused(*EXPORT[:-1], "--data", "t.jsonl")
