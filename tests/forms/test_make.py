@@ -60,7 +60,7 @@ def test_a_size_is_that_of_the_weights_file(strong: Path) -> None:
     for plan, expected in ((None, usual), (found, found.expected["size_mib"])):
         bundle = export(replace(request, plan=plan))
         size = (bundle / DATA_NAME).stat().st_size / MIB
-        assert size == pytest.approx(expected, rel=0.05)
+        assert size == pytest.approx(expected, rel=5e-4)  # of four digits
 
 
 @pytest.mark.parametrize(

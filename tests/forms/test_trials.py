@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_lra.calibration import held_out
+from edge_lra.calibration import Encoded, held_out
 from edge_lra.forms.linears import find_linears
 from edge_lra.forms.plan import FormPlan
 from edge_lra.forms.trials import FormTrials
@@ -88,6 +88,33 @@ def test_trials_leave_the_readings_as_they_are(strong: Path) -> None:
     for name, reading in expected.items():
         np.testing.assert_allclose(trials.readings[name].low, reading.low, rtol=1e-9)
         np.testing.assert_allclose(trials.readings[name].high, reading.high, rtol=1e-9)
+
+
+def test_pairs_are_tried_and_calibrate_as_pairs(strong: Path) -> None:
+    words = ["fine", "film", "bad", "good", "bore", "not"]
+    rows = [f"{a} {b}\tthis is {b} {a} ." for a in words for b in words]
+    request = asked(strong, data=strong / "pairs.tsv")
+    (strong / "pairs.tsv").write_text("text\ttext_pair\n" + "\n".join(rows))
+    inputs = read_inputs(request)
+    plan = make_plan(request, inputs)
+    build = EncoderBuilder(plan)
+    tried = held_out(inputs.checkpoint, request.data, 40, 16)
+    trials = FormTrials(build, tried)
+    trials.run(plan.texts, plan.types)
+    alone = FormTrials(build, Encoded(tried.texts))
+    alone.run(plan.texts)
+    parts = build.recipe, build.plan.config, build.epsilon, build.source, MomentFile()
+    expected = EncoderRun(*parts).run(plan.texts, plan.types)
+    for name, reading in expected.items():
+        np.testing.assert_allclose(trials.readings[name].low, reading.low, rtol=1e-9)
+    assert np.abs(alone.output - trials.output).max() > 0.02  # what the second's types are worth
+    bundle = export(replace(request, scheme="none", without=("tanh-gelu",)))
+    runner = Runner.load(bundle, verify="never")
+    found = []
+    for ids, types in zip(tried.texts, tried.types, strict=True):
+        given = {"attention_mask": np.ones_like(ids[None]), "token_type_ids": types[None]}
+        found.append(runner.run({"input_ids": ids[None], **given})["last_hidden_state"][0])
+    np.testing.assert_allclose(np.concatenate(found), trials.output, atol=2e-3)
 
 
 def test_only_the_first_token_counts_where_a_head_reads_no_other(strong: Path) -> None:
