@@ -63,7 +63,7 @@ def choose_calibration(request: ExportRequest, inputs: Inputs) -> Calibration | 
     A decoder's texts are led as those that it is verified with.
 
     Raises:
-        EdgeError: the tokenizer gives an id beyond the embedding's rows.
+        EdgeError: the tokenizer gives an id or a type beyond the embedding's rows.
     """
     scheme = SCHEMES[request.scheme]
     decoder = isinstance(inputs.recipe, DecoderRecipe)
@@ -85,7 +85,26 @@ def choose_calibration(request: ExportRequest, inputs: Inputs) -> Calibration | 
             f"{found.source}, expected 0 to {inputs.vocabulary_size - 1} as the embedding has "
             "rows; does the tokenizer belong to this checkpoint?"
         )
+    check_types(inputs, found.types, found.source)
     return found
+
+
+def check_types(inputs: Inputs, types: Sequence[Array], source: str) -> None:
+    """Refuse which of a pair a token is of where the model has no row for it.
+
+    Raises:
+        EdgeError: names the tokenizer.
+    """
+    highest = max((int(kinds.max()) for kinds in types), default=0)
+    if highest == 0:
+        return
+    rows = inputs.checkpoint.tensors[inputs.names[inputs.recipe.embeddings["token_type"]]].shape[0]
+    if highest >= rows:
+        raise EdgeError(
+            f"{inputs.checkpoint.path / 'tokenizer.json'}: found token type {highest} for "
+            f"{source}, expected 0 to {rows - 1} as the model has rows; leave text_pair out, or "
+            "give the tokenizer that belongs to this checkpoint"
+        )
 
 
 def check_calibrated(request: ExportRequest, calibration: Calibration | None) -> None:

@@ -19,6 +19,7 @@ from edge_lra.checkpoint import Checkpoint
 from edge_lra.errors import EdgeError, GateError
 from edge_lra.inputs import ExportRequest, Inputs, Progress, random_ids
 from edge_lra.oracle import Oracle
+from edge_lra.planning import check_types
 from edge_lra.runner import Runner
 from edge_lra.task import ONE_LABEL
 from edge_lra.texts import built_in_texts, pairs_of, read_texts
@@ -179,7 +180,7 @@ def choose_basis(runner: Runner, inputs: Inputs, request: ExportRequest) -> Basi
     Rows that calibrated the bundle do not verify it.
 
     Raises:
-        EdgeError: there is text, but no tokenizer.
+        EdgeError: there is text, but no tokenizer, or one of another model.
     """
     data = request.proof_data
     if runner.manifest["tokenizer"] is None:
@@ -190,7 +191,10 @@ def choose_basis(runner: Runner, inputs: Inputs, request: ExportRequest) -> Basi
             )
         length = min(32, runner.manifest["max_length"])
         return Basis(random_ids(inputs, 64, length), "random ids (no tokenizer)")
-    return text_basis(runner, data, calibrated_with(runner.manifest, data))
+    found = text_basis(runner, data, calibrated_with(runner.manifest, data))
+    if inputs.typed:
+        check_types(inputs, [found.tokens["token_type_ids"]], found.source)
+    return found
 
 
 def text_basis(runner: Runner, data: Path | None, calibrated: bool = False) -> Basis:

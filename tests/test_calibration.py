@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from edge_lra.bundle import load_manifest, sha256_file
 from edge_lra.calibration import (
@@ -130,6 +132,20 @@ def test_questions_calibrate_with_their_contexts(tiny: Path) -> None:
     found = calibrate_with(Checkpoint(tiny / "model"), None, 40, "question-answering")
     assert all(types.max() == 1 for types in found.types) and len(found.types) > TEXTS // 4
     assert not calibrate_with(Checkpoint(tiny / "model"), None, 40).types
+
+
+@pytest.mark.parametrize("scheme", ["int8", "none"])
+def test_pairs_of_a_model_that_tells_no_second_text_are_refused(tiny: Path, scheme: str) -> None:
+    weights = tiny / "model/model.safetensors"
+    tensors = load_file(weights)
+    name = "embeddings.token_type_embeddings.weight"
+    save_file({**tensors, name: tensors[name][:1].copy()}, weights, {"format": "pt"})
+    config = json.loads((tiny / "model/config.json").read_text())
+    (tiny / "model/config.json").write_text(json.dumps(config | {"type_vocab_size": 1}))
+    request = ExportRequest(tiny / "b.edge", model="model", scheme=scheme)
+    export(request)
+    with pytest.raises(EdgeError, match=r"found token type 1 for pairs\.tsv.*, expected 0 to 0 as"):
+        export(replace(request, data=pairs(tiny, 2 * OWN)))
 
 
 def test_a_column_of_pairs_with_holes_is_refused(tiny: Path) -> None:
