@@ -34,13 +34,15 @@ def _schemes() -> Sequence[str]:
     return list(SCHEMES)
 
 
-def _tasks() -> Sequence[str]:
+def task_names() -> Sequence[str]:
+    """Return the values of --task."""
     from edge_lra.recipe import TASKS
 
     return TASKS
 
 
-def _remedies() -> Sequence[str]:
+def remedy_names() -> Sequence[str]:
+    """Return the values of --without."""
     from edge_lra.quantize.remedies import REMEDIES
 
     return REMEDIES
@@ -84,11 +86,11 @@ ADAPTER = "Repeatable; with --merge the weighted changes are summed."
 @click.option("--quantize", type=TableChoice(_schemes), help=QUANTIZE)
 @click.option("--keep-float", multiple=True, metavar="PATTERN", help=KEEP_FLOAT)
 @click.option("--plan", type=click.Path(path_type=Path), metavar="F", help=PLAN)
-@click.option("--without", multiple=True, type=TableChoice(_remedies), help=WITHOUT)
+@click.option("--without", multiple=True, type=TableChoice(remedy_names), help=WITHOUT)
 @click.option("--with", "with_", multiple=True, type=TableChoice(_optional), help=WITH)
 @click.option("--extra-rank", type=click.IntRange(min=1), metavar="N", help=EXTRA)
 @click.option("--device", metavar="D", help="Where it will run; chooses the scheme.")
-@click.option("--task", type=TableChoice(_tasks), help="What the model is exported for.")
+@click.option("--task", type=TableChoice(task_names), help="What the model is exported for.")
 @click.option("--sites", type=TableChoice(_sites), default="adapter", help="Linears with factors.")
 @click.option("--context", type=click.IntRange(min=1), metavar="TOKENS", help=CONTEXT)
 @click.option("--adapter-dtype", type=TableChoice(_dtypes), default="fp32", help=ADAPTER_DTYPE)

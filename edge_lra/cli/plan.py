@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge_lra.cli.common import TableChoice, read_limits, shared_options, write_json
-from edge_lra.cli.export import ADAPTER, MODEL, choose_scheme, make_request, progress_bar
+from edge_lra.cli.export import (
+    ADAPTER,
+    choose_scheme,
+    make_request,
+    progress_bar,
+    remedy_names,
+    task_names,
+)
 from edge_lra.errors import EdgeError
 from edge_lra.quiet import quiet_libraries
 
@@ -22,9 +29,10 @@ if TYPE_CHECKING:
     from edge_lra.transport import Transport
 
 LIMIT = "error=0.02, time=1.2 (of int8's) or size_mib=30; exit 1 if it cannot be kept. Repeatable."
+MODEL = "Folder, hub id or pypi:package/folder of an encoder."
 DEVICE = "A name of `edge-lra devices` that is at hand, or a TOML; this machine otherwise."
 TARGET = "ssh://[user@]host[:port]: where to time."
-DATA = "Text to measure errors with; the rows that calibrate an export."
+DATA = "Text to calibrate with, and other rows of it to measure errors with."
 # Options of `export` that a plan is made without.
 UNASKED: dict[str, Any] = {
     "quantize": None,
@@ -42,24 +50,12 @@ UNASKED: dict[str, Any] = {
 }
 
 
-def _tasks() -> Sequence[str]:
-    from edge_lra.recipe import TASKS
-
-    return TASKS
-
-
-def _remedies() -> Sequence[str]:
-    from edge_lra.quantize.remedies import REMEDIES
-
-    return REMEDIES
-
-
 @click.command()
 @click.option("--model", help=MODEL)
 @click.option("--adapter", "adapters", multiple=True, metavar="[NAME=]PATH[:WEIGHT]", help=ADAPTER)
 @click.option("--merge/--factored", default=True, help="As it will be exported.")
-@click.option("--without", multiple=True, type=TableChoice(_remedies), help="As it will be.")
-@click.option("--task", type=TableChoice(_tasks), help="What the model is exported for.")
+@click.option("--without", multiple=True, type=TableChoice(remedy_names), help="As it will be.")
+@click.option("--task", type=TableChoice(task_names), help="What the model is exported for.")
 @click.option("--data", type=click.Path(path_type=Path), help=DATA)
 @click.option("--device", metavar="D", help=DEVICE)
 @click.option("--target", metavar="URL", help=TARGET)

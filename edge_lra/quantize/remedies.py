@@ -20,7 +20,7 @@ class Remedies:
         outliers: the feed-forward activations that reach farthest stay in float32.
         static_scales: activations are rounded by the ranges found in text, not by each batch's.
         gptq: weights are rounded for the least error of their outputs.
-        tanh_gelu: the tanh form of Gelu, where what reads it is rounded to 8 bits.
+        tanh_gelu: the tanh form of Gelu, in an encoder of int8.
         mixed_bits: linears of int4 keep 8 bits where text shows that a byte gains most by it.
         refit: factored adapters are fitted to the rounded base. Off unless asked for: it ties an
             adapter's file to the base, and gains little where weights are rounded by GPTQ.
