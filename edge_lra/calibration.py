@@ -11,7 +11,7 @@ import numpy as np
 
 from edge_lra.bundle import sha256_file
 from edge_lra.checkpoint import Checkpoint
-from edge_lra.texts import Row, built_in_texts, pairs_of, read_texts, sentences
+from edge_lra.texts import ALONE, Row, built_in_texts, pairs_of, read_texts, sentences
 from edge_lra.tokenizer_file import open_tokenizer
 from edge_lra.weights import Array
 
@@ -94,7 +94,7 @@ def calibrate_with(
     file = checkpoint.path / "tokenizer.json"
     if not file.is_file():
         return Calibration((), "random ids")
-    own_texts = read_texts(data, paired=task != "text-generation") if data else []
+    own_texts = read_texts(data, paired=task not in ALONE) if data else []
     rows = list(split_rows(own_texts, 0)[1])
     own = len(rows)
     paired = any(row.pair is not None for row in rows)
@@ -146,7 +146,7 @@ def held_out(
     """
     rows = built_in_texts()[:most]
     if data:
-        rows = list(split_rows(read_texts(data, paired=True), most)[0])
+        rows = list(split_rows(read_texts(data, paired=task not in ALONE), most)[0])
     file = checkpoint.path / "tokenizer.json"
     return encode(file, rows, pairs_of(rows, task) or (), longest, typed)
 

@@ -22,7 +22,7 @@ from edge_lra.oracle import Oracle
 from edge_lra.planning import check_types
 from edge_lra.runner import Runner
 from edge_lra.task import ONE_LABEL
-from edge_lra.texts import built_in_texts, pairs_of, read_texts
+from edge_lra.texts import ALONE, built_in_texts, pairs_of, read_texts
 from edge_lra.verify import Basis, Report, adapter_survival, check, collect, compare, layer_errors
 
 MAX_TEXTS = 256
@@ -207,13 +207,14 @@ def text_basis(runner: Runner, data: Path | None, calibrated: bool = False) -> B
         data: the user's file.
         calibrated: the bundle was calibrated with a part of it, which is left out.
     """
-    rows = read_texts(data, paired=True) if data else built_in_texts()
+    task = runner.manifest["task"]
+    rows = read_texts(data, paired=task not in ALONE) if data else built_in_texts()
     labelled = runner.manifest["problem_type"] == ONE_LABEL and any(row.label for row in rows)
     most = MAX_LABELLED if labelled else MAX_TEXTS
     rows = list(split_rows(rows, most)[0]) if data and calibrated else rows[:most]
     texts = [row.text for row in rows]
     labels = tuple(row.label or None for row in rows) if labelled else ()
-    tokens = runner.tokenize(texts, pairs_of(rows, runner.manifest["task"]))
+    tokens = runner.tokenize(texts, pairs_of(rows, task))
     source = data.name if data else "built-in sentences"
     return Basis(tokens.inputs, source, tokens.truncated, labels)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from edge_lra.errors import EdgeError
 
 BESIDE = ("label", "text_pair")  # keys of a row beside its text
+ALONE = ("sentence-embedding", "token-classification", "text-generation")  # take no pairs
 
 
 @dataclass(frozen=True)

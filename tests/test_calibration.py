@@ -135,6 +135,15 @@ def test_questions_calibrate_with_their_contexts(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["int8", "none"])
+def test_pairs_are_refused_where_a_bundle_reads_texts_alone(tiny: Path, scheme: str) -> None:
+    request = ExportRequest(
+        tiny / "b.edge", model="model", scheme=scheme, task="sentence-embedding"
+    )
+    with pytest.raises(EdgeError, match=r"pairs\.tsv: found text_pair, expected text alone"):
+        export(replace(request, data=pairs(tiny, 2 * OWN)))
+
+
+@pytest.mark.parametrize("scheme", ["int8", "none"])
 def test_pairs_of_a_model_that_tells_no_second_text_are_refused(tiny: Path, scheme: str) -> None:
     weights = tiny / "model/model.safetensors"
     tensors = load_file(weights)
