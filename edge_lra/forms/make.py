@@ -268,10 +268,11 @@ def kept(costs: Costs, foreseen: Foreseen, chosen: Chosen, limits: Mapping[str, 
     if chosen.binding is None:
         return chosen
     found = describe(costs, foreseen, chosen.forms)
-    near = ", ".join(f"{name} {found[name]:.4g}" for name in LIMITS)
+    others = " and ".join(f"{name} {found[name]:.4g}" for name in LIMITS if name != chosen.binding)
+    remedy = "allow more of one of the limits" if len(limits) > 1 else "allow more"
     raise EdgeError(
-        f"limit {chosen.binding}: found {found[chosen.binding]:.4g} at best beside the other "
-        f"limits ({near}), expected at most {limits[chosen.binding]:g}; allow more of one of them"
+        f"limit {chosen.binding}: found {found[chosen.binding]:.4g} at best, with {others}, "
+        f"expected at most {limits[chosen.binding]:g}; {remedy}"
     )
 
 
