@@ -11,10 +11,12 @@ import onnxruntime
 
 from edge_lra.agent.inputs import session_options
 from edge_lra.bundle import load_manifest
+from edge_lra.errors import EdgeError
 from edge_lra.graph.plan import LAST_TOKENS, LAYER_OUTPUT
 from edge_lra.probe import load_graph
 from edge_lra.runner import Generator
 from edge_lra.runner.cache import Layout
+from edge_lra.runner.external import GRAPH
 
 PROBE = "probe.onnx"
 
@@ -28,11 +30,19 @@ def open_first_layers(folder: Path, count: int) -> Generator:
     Args:
         folder: the bundle's.
         count: of the layers to keep.
+
+    Raises:
+        EdgeError: the graph is of an edge-lra that did not mark its last layer's tokens.
     """
     manifest = load_manifest(folder)
     decoder = manifest["decoder"]
     manifest["decoder"] = decoder | {"layers": count, "cache": decoder["cache"][: 2 * count]}
     model = load_graph(folder)
+    if all(value.name != LAST_TOKENS for node in model.graph for value in node.outputs):
+        raise EdgeError(
+            f"{folder / GRAPH}: found no value {LAST_TOKENS}, expected it to take layers out, as "
+            "the float model does not fit in memory whole; export it again, this edge-lra marks it"
+        )
     left_out = {name for pair in decoder["cache"][2 * count :] for name in pair.values()}
     cut(model, decoder["layers"], count, left_out)
     probe = folder / PROBE

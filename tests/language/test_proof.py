@@ -16,6 +16,7 @@ from edge_lra.extend import AddRequest, add_adapter
 from edge_lra.golden import check_golden, read_golden
 from edge_lra.language import proof
 from edge_lra.language.memory import Way
+from edge_lra.language.truncated import open_first_layers
 from edge_lra.pipeline import ExportRequest, export
 from tests.graph.decoders import float_logits, random_model
 from tests.language.models import LOOSE, TEXT, write_adapter, write_model
@@ -120,6 +121,15 @@ def test_parts_of_the_float_model_prove_the_same(
         assert found["metrics"]["max_abs_error"] < 1e-4
         assert found["metrics"]["adapter_survival"] == pytest.approx(1, abs=1e-4)
         assert load_manifest(bundle)["golden"]["count"] == (0 if way.layers else 4)
+
+
+def test_an_older_graph_is_told_where_only_its_first_layers_fit(base: Path, data: Path) -> None:
+    bundle = export(request(base, data, verify=False))
+    graph = bundle / "model.onnx"
+    graph.write_bytes(graph.read_bytes().replace(b"last_tokens", b"Slice_12345"))
+    with pytest.raises(EdgeError, match=r"model\.onnx: found no value last_tokens, .* export it"):
+        open_first_layers(bundle, 1)
+    assert not (bundle / "probe.onnx").exists()
 
 
 def test_a_model_without_a_tokenizer_is_proven_on_random_ids(tmp_path: Path) -> None:
