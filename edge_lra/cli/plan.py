@@ -195,7 +195,7 @@ def rows(found: Found) -> list[tuple[str, ...]]:
         key = site.role, form, found.chosen.why.get(site.name, "")
         groups.setdefault(key, []).append(site)
     roles = list(dict.fromkeys(site.role for site in found.costs.sites))
-    usual = found.costs.lost(found.costs.throughout("int8"))
+    usual = found.costs.lost(found.costs.throughout("int8")) or 1.0  # 0 where all weights are
     table: list[tuple[str, ...]] = []
     for role, form, why in sorted(groups, key=lambda key: roles.index(key[0])):
         sites = groups[role, form, why]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from safetensors.numpy import load_file, save_file
 
 from edge_lra.bundle import load_manifest
 from edge_lra.cli import main
@@ -79,6 +80,16 @@ def test_what_cannot_be_planned_writes_nothing(
     found, shown = run("plan", *arguments)
     assert (found, error in shown) == (code, True), shown
     assert not Path("plan.toml").exists() and Path("t.txt").read_bytes() == before
+
+
+def test_linears_that_lose_nothing_have_no_share(project: Path) -> None:
+    file = project / "model/model.safetensors"
+    tensors = load_file(file)
+    nothing = {n: 0 * v if "layer." in n and v.ndim == 2 else v for n, v in tensors.items()}
+    save_file(nothing, file, {"format": "pt"})
+    Path("edge-lra.toml").write_text('model = "./model"\n')
+    code, shown = run("plan", "--tokens", "16")
+    assert code == 0 and "0.0 %" in shown, shown
 
 
 def test_a_place_that_takes_no_file_is_told_before_anything_is_measured(
