@@ -79,6 +79,14 @@ def test_a_linear_alone_changes_its_layer_and_float32_nothing(strong: Path) -> N
     assert trials.error(dict.fromkeys(modules, "float32")) == embeddings > 0
 
 
+def test_each_text_is_rounded_by_its_own_range(strong: Path) -> None:
+    trials, texts, modules = trials_of(asked(strong, without=("static-scales", "gptq")))
+    trials.error(dict.fromkeys(modules, USUAL))
+    whole = trials.rounded.output
+    trials.rounded.run(texts[:1])
+    np.testing.assert_allclose(whole[: len(texts[0])], trials.rounded.output, rtol=1e-9, atol=1e-12)
+
+
 def test_trials_leave_the_readings_as_they_are(strong: Path) -> None:
     trials, _, _ = trials_of(asked(strong))
     build = trials.build
