@@ -13,6 +13,7 @@ from edge_lra.adapters.kinds.layers import LayersWeight, cannot_fold
 from edge_lra.adapters.kinds.update import weighted
 from edge_lra.calibration import Calibration, Lead, calibrate_with, no_lead
 from edge_lra.errors import EdgeError
+from edge_lra.forms.plan import FormPlan
 from edge_lra.graph.factors import Slot
 from edge_lra.graph.plan import Built, Plan
 from edge_lra.inputs import ADAPTER_DTYPES, ExportRequest, Inputs
@@ -33,6 +34,7 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
         bool(inputs.adapters) or request.sites == "all-linear"
     )
     brought = [brought_tensors(adapter, inputs, factored) for adapter in inputs.adapters]
+    check_layers(request.plan, inputs)
     calibration = choose_calibration(request, inputs)
     check_calibrated(request, calibration)
     slots = adapter_slots(inputs.adapters) if factored else {}
@@ -55,6 +57,22 @@ def make_plan(request: ExportRequest, inputs: Inputs) -> Plan:
         remedies=choose_remedies(request.without, request.with_),
         extra_rank=request.extra_rank,
     )
+
+
+def check_layers(plan: FormPlan | None, inputs: Inputs) -> None:
+    """Refuse a plan of forms that was made for another model.
+
+    Raises:
+        EdgeError: gives the numbers of layers.
+    """
+    if plan is None or plan.layers is None:
+        return
+    layers = inputs.recipe.count(inputs.config, "layers")
+    if plan.layers != layers:
+        raise EdgeError(
+            f"plan: found one for a model of {plan.layers} layers, expected {layers}; make it "
+            "again with `edge-lra plan`"
+        )
 
 
 def choose_calibration(request: ExportRequest, inputs: Inputs) -> Calibration | None:

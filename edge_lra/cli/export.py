@@ -108,8 +108,8 @@ def export(json_to: str | None, **options: Any) -> None:
 
     folder = Path.cwd()
     config = load_config(folder)
-    plan = options["plan"] or config.plan
-    choice = choose_scheme(options["quantize"], config, options["device"], plan is not None)
+    planned = choose_plan(config, options) is not None
+    choice = choose_scheme(options["quantize"], config, options["device"], planned)
     request = make_request(config, options, choice)
     quiet_libraries()
     from edge_lra.pipeline import export as export_bundle
@@ -165,6 +165,12 @@ def choose_scheme(
     return Choice(asked, chosen_by, device)
 
 
+def choose_plan(config: Config, options: dict[str, Any]) -> Path | None:
+    """Return the flag's plan, or the project's unless flags say themselves what linears become."""
+    own = options["quantize"] or options["keep_float"]
+    return options["plan"] or (None if own else config.plan)
+
+
 def make_request(config: Config, options: dict[str, Any], choice: Choice) -> ExportRequest:
     """Join flags, settings and defaults, in this order of weight."""
     from edge_lra.forms.plan import read_plan
@@ -179,7 +185,7 @@ def make_request(config: Config, options: dict[str, Any], choice: Choice) -> Exp
     labels = options["labels"].split(",") if options["labels"] else config.labels
     model = options["model"] or config.model
     name = config.name or default_name(adapters, model)
-    plan = options["plan"] or config.plan
+    plan = choose_plan(config, options)
     suffix = ".edge" if options["merge"] else "-factored.edge"
     return ExportRequest(
         out=options["out"] or Path(name + suffix),
@@ -188,7 +194,7 @@ def make_request(config: Config, options: dict[str, Any], choice: Choice) -> Exp
         weights=weights,
         mode="merge" if options["merge"] else "factored",
         scheme=choice.scheme,
-        keep_float=options["keep_float"] or config.keep_float,
+        keep_float=options["keep_float"] or (() if options["plan"] else config.keep_float),
         plan=read_plan(plan) if plan else None,
         without=options["without"] or config.without,
         with_=options["with_"] or config.with_,

@@ -106,6 +106,7 @@ def plan_forms(
         threads,
         {key: float(limits[key]) for key in LIMITS if key in limits},
         describe(costs, foreseen, found.forms),
+        1 + max(linear.layer for linear in linears),
     )
     return Found(written, costs, found, describe(costs, foreseen, usual), times.missing)
 

@@ -34,6 +34,7 @@ class FormPlan:
         threads: that multiplied; None likewise.
         limits: that it keeps to, by the names of `LIMITS`.
         expected: what it was expected to have of each of `LIMITS`.
+        layers: of the model that it was made for; None where that is not said.
     """
 
     forms: Mapping[str, str]
@@ -42,6 +43,7 @@ class FormPlan:
     threads: int | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
     expected: Mapping[str, float] = field(default_factory=dict)
+    layers: int | None = None
 
     @property
     def by_form(self) -> dict[str, list[str]]:
@@ -102,6 +104,7 @@ def parse_plan(values: Mapping[str, Any], where: str) -> FormPlan:
         _count(f"{where}: threads", values.get("threads")),
         _numbers(f"{where}: limits", values.get("limits", {})),
         _numbers(f"{where}: expected", values.get("expected", {})),
+        _count(f"{where}: layers", values.get("layers")),
     )
 
 
@@ -109,7 +112,7 @@ def write_plan(plan: FormPlan) -> str:
     """Return a plan as the text of its file."""
     values = plan.as_dict()
     lines = [TITLE, f"schema_version = {VERSION}"]
-    for key in ("device", "tokens", "threads"):
+    for key in ("layers", "device", "tokens", "threads"):
         if values[key] is not None:
             lines.append(f"{key} = {json.dumps(values[key], ensure_ascii=False)}")
     lines += ["", "[forms]"]

@@ -129,6 +129,18 @@ def test_a_project_of_another_scheme_is_told_that_its_is_mixed_from_int8(project
     assert code == 1 and "plan: found quantize int4, expected int8" in shown
 
 
+def test_flags_beat_the_projects_plan(project: Path) -> None:
+    Path("edge-lra.toml").write_text('plan = "p.toml"\n' + Path("edge-lra.toml").read_text())
+    Path("p.toml").write_text(write_plan(FormPlan({"encoder.layer.0.output.dense": "float32"})))
+    forms = []
+    for flags in ((), ("--quantize", "none"), ("--keep-float", "encoder.layer.1.*")):
+        code, shown = run("export", "--no-verify", "--out", "b.edge", "--json", "-", *flags)
+        assert code == 0, shown
+        manifest = load_manifest(Path("b.edge"))
+        forms.append((manifest["scheme"], manifest["plan"] is not None))
+    assert forms == [("int8", True), ("none", False), ("int8", False)]
+
+
 def test_layers_are_told_in_spans() -> None:
     assert spans([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
     assert spans([3]) == "3"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def test_errors_are_told_of_a_bundle_of_several_forms(tiny: Path) -> None:
 def test_what_a_plan_does_not_go_with_is_refused_by_name(tiny: Path) -> None:
     for options, error in (
         ({"plan": FormPlan({"nowhere": "float32"})}, "plan: nowhere: found no linear of that"),
+        ({"plan": replace(PLAN, layers=3)}, "plan: found one for a model of 3 layers, expected 2"),
         ({"plan": PLAN, "scheme": "int4"}, "plan: found quantize int4, expected int8"),
         ({"plan": PLAN, "keep_float": ["*"]}, r"plan: found keep float \* beside it"),
     ):

@@ -16,6 +16,7 @@ PLAN = FormPlan(
     threads=2,
     limits={"error": 0.02},
     expected={"error": 0.0123456789, "time": 1.25, "size_mib": 30.0},
+    layers=2,
 )
 
 
