@@ -1,4 +1,4 @@
-"""Integers in blocks of 32 with a scale each."""
+"""Integers in blocks of 32, or of 64 where int4 gives a linear 8 bits, with a scale each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edge_lra.quantize.tables import WORD_BLOCK, block_rows, int4_rows, int8_row
 from edge_lra.weights import Source
 
 FINER_BITS = 8  # of a linear in blocks that is worth more than 4
-FINER_BLOCK = 64  # of a decoder's int4 linears in 8 bits, where it divides their width
+FINER_BLOCK = 64  # of int4's linears in 8 bits, where it divides their width
 
 
 class Blockwise(EachAlone):
@@ -59,10 +59,11 @@ class Blockwise(EachAlone):
     ) -> ir.Value:
         """Multiply by packed blocks, (out, blocks, bytes)."""
         known = known or Known()
-        coupling = known.coupling if self.compensates else None
-        stored = BlockWeight(name, weight, self.bits, survival_of(weight), coupling)
         if known.finer:
             stored = finer_weight(name, weight)
+        else:
+            coupling = known.coupling if self.compensates else None
+            stored = BlockWeight(name, weight, self.bits, survival_of(weight), coupling)
         values, scale, *factors = graph.stored(with_extra(stored, known))
         y = block_product(graph, x, weight, [values, scale], stored.bits, stored.block)
         return plus(graph, x, y, factors)
